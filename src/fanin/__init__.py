@@ -5,6 +5,7 @@
 (512, 256)
 """
 
+from fanin import recipes as recipes
 from fanin._kernel import kernel as kernel
 from fanin.dialects import Difference as Difference
 from fanin.dialects import diff as diff
@@ -13,6 +14,8 @@ from fanin.errors import DtypeError as DtypeError
 from fanin.errors import ExpressionError as ExpressionError
 from fanin.errors import FaninError as FaninError
 from fanin.errors import OutError as OutError
+from fanin.errors import PlanError as PlanError
+from fanin.errors import RecipeError as RecipeError
 from fanin.errors import SeedError as SeedError
 from fanin.errors import ShapeError as ShapeError
 from fanin.errors import UnknownNameError as UnknownNameError
@@ -61,6 +64,16 @@ from fanin.initializers import Zeros as Zeros
 from fanin.initializers import from_dict as from_dict
 from fanin.initializers import get as get
 from fanin.initializers import names as names
+from fanin.plan import Plan as Plan
+from fanin.recipe import Match as Match
+from fanin.recipe import Recipe as Recipe
+from fanin.recipe import Rule as Rule
+from fanin.recipe import activation as activation
+from fanin.recipe import block as block
+from fanin.recipe import layer as layer
+from fanin.recipe import named as named
+from fanin.recipe import role as role
+from fanin.recipe import shape as shape
 from fanin.streams import CONTRACT as CONTRACT
 from fanin.streams import fold_seed as fold_seed
 from fanin.streams import fresh_seed as fresh_seed

@@ -39,6 +39,14 @@ class ExpressionError(ArgumentError):
     """A catalogue expression such as ``"he_normal"`` or ``"orthogonal(gain=2)"`` is malformed."""
 
 
+class RecipeError(ArgumentError):
+    """A recipe or one of its rules is malformed, lacks a fact, or does not fit the model."""
+
+
+class PlanError(ArgumentError):
+    """A plan cannot be made, read, or applied: the message names the parameter."""
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """A sentence naming the known names closest to ``name``, or all of them when few."""
     known = sorted(known)

@@ -48,6 +48,8 @@ class Axes:
         The receptive field is stored reversed (Flax's transposed convolutions).
     logical : tuple of int, optional
         The stored shape without its padding; padding is zero and not part of the tensor.
+    known : Fans, optional
+        Fans that the shape does not show: a bias has those of its layer's kernel.
 
     Examples
     --------
@@ -65,6 +67,7 @@ class Axes:
     members: tuple[tuple[str, ...], ...] = ()
     flip: bool = False
     logical: tuple[int, ...] | None = None
+    known: Fans | None = None
 
     def __post_init__(self) -> None:
         for what in ("out", "in_", "stack"):
@@ -99,6 +102,8 @@ class Axes:
 
         A tensor of rank 1 counts as both; a table has fan_in 1.
         """
+        if self.known is not None:
+            return self.known
         shape = self.atoms(shape)
         if len(shape) == len(self.stack):
             raise ShapeError("a scalar (shape ()) has no fan; fans need at least 1 axis")

@@ -42,7 +42,7 @@ def member_axes(axes: Axes, shape: tuple[int, ...]) -> Axes:
     stacked = positive(axes.stack, rank)
     kept = [axis for axis in range(rank) if axis not in stacked]
     out, in_ = (tuple(kept.index(axis) for axis in positive(role, rank)) for role in (axes.out, axes.in_))
-    return Axes(out, in_, axes.groups, axes.stride, axes.lookup)
+    return Axes(out, in_, axes.groups, axes.stride, axes.lookup, known=axes.known)
 
 
 def member_name(axes: Axes, shape: tuple[int, ...], name: str | None, at: tuple[int, ...]) -> str | None:

@@ -1,0 +1,91 @@
+"""Where values reach a Keras tensor, and where a seed comes from: the same bits on every backend."""
+
+import random
+from typing import Any
+
+import keras
+import numpy as np
+
+from fanin._types import Array
+from fanin.dialects import InDialect, _seeded
+from fanin.dtypes import as_dtype
+from fanin.errors import DtypeError, SeedError
+from fanin.initializers import Initializer
+from fanin.streams import fold_seed
+
+ALIGNMENT = 64  # bytes: frameworks adopt memory on such a boundary and copy any other
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An uninitialized C-ordered array that a framework can adopt without a copy."""
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def dtype_of(dtype: Any) -> np.dtype[Any]:
+    """A NumPy dtype from a name or any backend's dtype; Keras's ``floatx`` for None."""
+    if not isinstance(dtype, str):
+        try:
+            dtype = keras.backend.standardize_dtype(dtype)
+        except ValueError as error:
+            raise DtypeError(f"`dtype` {dtype!r} is unknown to Keras") from error
+    return as_dtype(dtype)
+
+
+def numbers(core: Initializer, shape: tuple[int, ...], seed: int, dtype: np.dtype[Any]) -> Array:
+    """The tensor as Keras stores it, (..., in, out)."""
+    out = aligned(shape, dtype)
+    if isinstance(core, InDialect):  # it counts fans in the framework's own layout
+        turned = core.layout.out == (0,) and out.ndim > 1
+        view = np.moveaxis(out, (-1, -2), (0, 1)) if turned else out
+        core(view.shape, seed=seed, out=view)
+    else:
+        core(shape, seed=seed, axes="io", out=out)
+    return out
+
+
+def tensor(values: Array) -> Any:
+    """The backend's tensor of an array, in its dtype."""
+    name = values.dtype.name
+    if name.startswith("float8"):  # PyTorch takes none from NumPy; float32 holds them exactly
+        return keras.ops.cast(keras.ops.convert_to_tensor(values.astype(np.float32)), name)
+    return keras.ops.convert_to_tensor(values, dtype=name)
+
+
+def in_shape_inference() -> bool:
+    """Whether Keras only asks for shapes now, and throws the numbers away."""
+    with keras.SymbolicScope() as scope:
+        return scope.original_scope is not None
+
+
+def check_seed(seed: Any) -> Any:
+    """What may stand for ``seed``: None, any integer, a ``SeedGenerator`` or its saved form."""
+    if isinstance(seed, dict):
+        seed = keras.saving.deserialize_keras_object(seed)
+    if isinstance(seed, keras.random.SeedGenerator):
+        return seed
+    _seeded.check_seed(seed)
+    return seed if seed is None else int(seed)
+
+
+def next_seed(seed: Any) -> int:
+    """The core's seed of one tensor.
+
+    An integer is the same seed at every call, a ``SeedGenerator`` moves on, and None asks Python's generator,
+    which `keras.utils.set_random_seed` sets.
+    """
+    if seed is None:
+        return random.getrandbits(64)
+    if not isinstance(seed, keras.random.SeedGenerator):
+        return fold_seed(seed)
+    try:
+        # backends keep the state in int32, uint32 or int64
+        words = tuple(int(word) & 0xFFFFFFFF for word in seed.next())
+    except TypeError as error:  # a tensor of a trace has no value
+        raise SeedError(
+            "`seed` is a SeedGenerator, whose state has no value while a function is traced; "
+            "pass an integer, or make the variables before"
+        ) from error
+    return fold_seed(words, "keras.random.SeedGenerator")

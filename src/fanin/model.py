@@ -1,0 +1,146 @@
+"""What an adapter tells about a model: its stored tensors, the parameters in them, and what each is for.
+
+No framework is needed to hold these facts, so everything decided from them is decided here once for all.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fanin import layout
+from fanin.dtypes import as_dtype
+from fanin.errors import PlanError
+from fanin.fans import Axes, check_shape, positive
+from fanin.initializers import Initializer
+
+ROLES = {
+    "kernel": "weights that inputs are multiplied by",
+    "recurrent_kernel": "weights that a recurrent state is multiplied by",
+    "head": "the kernel of the output layer",
+    "embedding": "a table whose entries are looked up",
+    "position": "learned vectors added to or put into a sequence: positions, class and mask tokens",
+    "bias": "what is added to an output",
+    "gate_bias": "the bias of a recurrent gate",
+    "recurrent_bias": "a second bias of the same gate",
+    "norm_scale": "what a normalized value is multiplied by",
+    "norm_offset": "such a scale, stored as its difference from one",
+    "norm_bias": "what is added to a normalized value",
+    "slope": "the slope of an activation below zero",
+    "scale": "what a residual branch is multiplied by",
+    "unknown": "a parameter of no layer that is known; a rule must name it",
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A rectangle of a stored tensor that holds one parameter, or a stack of equal ones.
+
+    Parameters
+    ----------
+    name : str
+        Canonical name; one ``{}`` for each stack axis of ``axes``.
+    role : str
+        What it is for: a key of `ROLES`.
+    layer : str
+        Kind of its layer, such as ``"linear"`` or ``"conv2d"``.
+    axes : Axes
+        Of the rectangle.
+    window : tuple of (start, stop), optional
+        Where it lies; None is the whole tensor.
+    activation : str, optional
+        The activation that follows its layer.
+    block : int, optional
+        Its place in the model's sequence of equal blocks.
+    padding_row : int, optional
+        The entry of a table that stays zero.
+    own : Initializer, optional
+        How its layer defines its start, where no recipe has a say (a sinusoidal table).
+    """
+
+    name: str
+    role: str
+    layer: str
+    axes: Axes
+    window: tuple[tuple[int, int], ...] | None = None
+    activation: str | None = None
+    block: int | None = None
+    padding_row: int | None = None
+    own: Initializer | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise PlanError(f"{self.name!r}: no role {self.role!r}; expected one of {', '.join(ROLES)}")
+
+    def slices(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        """Its rectangle of a stored shape."""
+        return tuple(slice(*part) for part in self.window or ((0, size) for size in shape))
+
+    def members(self, shape: tuple[int, ...]) -> Iterator["Member"]:
+        """The parameters in it, for the shape of the whole stored tensor."""
+        inside = tuple(part.stop - part.start for part in self.slices(shape))
+        atoms = self.axes.atoms(inside)
+        one, axes = layout.member_shape(self.axes, inside), layout.member_axes(self.axes, inside)
+        sizes = [atoms[axis] for axis in positive(self.axes.stack, len(atoms))]
+        for at in itertools.product(*map(range, sizes)):
+            yield Member(str(layout.member_name(self.axes, inside, self.name, at)), one, axes)
+
+
+class Member(NamedTuple):
+    """One parameter: its canonical name, its shape in the stored order of axes, and these axes' roles."""
+
+    name: str
+    shape: tuple[int, ...]
+    axes: Axes
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as a framework stores it, and the parameters in it.
+
+    Parameters
+    ----------
+    path : str
+        Where the framework keeps it.
+    shape : tuple of int
+        As stored.
+    dtype : str
+        fanin's name of its dtype.
+    pieces : tuple of Piece
+        Rectangles that make it up, each element in exactly one.
+    ties : tuple of str
+        Other paths that hold the same memory.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    pieces: tuple[Piece, ...]
+    ties: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_shape(self.shape)
+        as_dtype(self.dtype)
+        windows = [piece.slices(self.shape) for piece in self.pieces]
+        for piece, window in zip(self.pieces, windows, strict=True):
+            fits = len(window) == len(self.shape) and all(
+                0 <= part.start <= part.stop <= size for part, size in zip(window, self.shape, strict=True)
+            )
+            if not fits:
+                raise PlanError(f"{self.path!r}: window {piece.window} is not inside shape {self.shape}")
+        sizes = [math.prod(part.stop - part.start for part in window) for window in windows]
+        apart = all(
+            any(a.stop <= b.start or b.stop <= a.start for a, b in zip(one, two, strict=True))
+            for one, two in itertools.combinations(windows, 2)
+        )
+        if sum(sizes) != math.prod(self.shape) or not (apart or len(windows) < 2):
+            raise PlanError(f"{self.path!r}: its pieces do not make up its shape {self.shape} exactly once")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The tensors of a model in the order in which it has them, and facts that named recipes ask for."""
+
+    tensors: tuple[Tensor, ...]
+    facts: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,101 @@
+"""What users call: plan, initialize."""
+
+from pathlib import Path
+from typing import TypeAlias
+
+from torch import nn
+
+from fanin import recipes
+from fanin.errors import PlanError
+from fanin.plan import Plan, resolve
+from fanin.recipes import RecipeLike
+from fanin.torch._apply import Device, apply
+from fanin.torch._buffers import Buffers
+from fanin.torch._walk import Described, describe
+
+PlanLike: TypeAlias = "RecipeLike | Plan"
+
+
+def plan(model: nn.Module, recipe: PlanLike, *, seed: int | None = None) -> Plan:
+    """What every parameter of a model would get. Nothing is touched, nothing is drawn.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        On any device; ``torch.device("meta")`` needs no memory for the weights.
+    recipe : str, Initializer, Recipe, Plan or Path
+        A recipe's name (``"gpt2"``), an initializer or its name (``"he_normal"``: it fills kernels, the rest
+        starts neutral), a `fanin.Recipe`, a TOML or JSON file of one, or a plan or its file.
+    seed : int
+        0 .. 2**64 - 1; a plan has its own.
+
+    Returns
+    -------
+    Plan
+        One row per parameter.
+
+    Raises
+    ------
+    RecipeError
+        When a rule matches no parameter, or a recipe needs a fact that the model does not show.
+    PlanError
+        When no rule matches a parameter, or one cannot be set.
+
+    Examples
+    --------
+    >>> conv = nn.Conv2d(64, 128, 3, groups=2)
+    >>> plan(conv, "glorot_uniform", seed=0)["weight"].fans
+    Fans(fan_in=288, fan_out=576)
+    """
+    return _planned(describe(model), recipe, seed)
+
+
+def initialize(
+    model: nn.Module,
+    recipe: PlanLike,
+    *,
+    seed: int | None = None,
+    device: Device | None = None,
+    buffers: Buffers | None = None,
+) -> Plan:
+    """Plan a model's initialization and apply it: all parameters are set, or, after an error, none.
+
+    Parameters
+    ----------
+    model, recipe, seed
+        As for `plan`.
+    device : device, optional
+        Where parameters and buffers on the meta device are to live.
+    buffers : callable, optional
+        ``buffers(name, module, meta_tensor)`` gives the value of a buffer that the meta device has lost, or
+        None to have it rebuilt.
+
+    Returns
+    -------
+    Plan
+        What was applied.
+
+    Examples
+    --------
+    >>> model = nn.Linear(3, 2)
+    >>> applied = initialize(model, "he_normal", seed=0)
+    >>> import fanin
+    >>> values = fanin.HeNormal()((2, 3), seed=0, name="weight", axes="oi")
+    >>> bool((model.weight.detach().numpy() == values).all())
+    True
+    """
+    described = describe(model)
+    made = _planned(described, recipe, seed)
+    apply(made, described, device, buffers)
+    return made
+
+
+def _planned(described: Described, recipe: PlanLike, seed: int | None) -> Plan:
+    if isinstance(recipe, str | Path) and str(recipe).endswith(".json") and Plan.is_file(recipe):
+        recipe = Plan.from_file(recipe)
+    if isinstance(recipe, Plan):
+        if seed is not None and seed != recipe.seed:
+            raise PlanError(f"`seed` {seed}: the plan has its own, {recipe.seed}; leave it out")
+        return recipe
+    model = described.model
+    return resolve(model, recipes.concrete(recipe, model.facts), seed)
