@@ -82,7 +82,7 @@ def parts(where: Canvas, axes: Axes, name: str | None) -> Iterator[Part]:
             for axis, index in zip(stacked, at, strict=True):
                 chosen[axis] = index - canvas.window[axis].start
             window = tuple(part for axis, part in enumerate(canvas.window) if axis not in stacked)
-            member = Canvas(shape, window, canvas.out[tuple(chosen)])
+            member = Canvas(shape, window, canvas.out[(..., *chosen)])
             if axes.flip:
                 member = _flipped(member, plain)
             yield Part(member_name(axes, where.shape, name, at), member, plain)

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
 import numpy as np
 
 from fanin import layout
@@ -240,7 +239,7 @@ class Plan:
 
         columns = ["parameter", "shape", "role", "rule", "initializer", "fan in, out", "std", "dtype"]
         keyed = any(row.key != row.name for row in self.rows)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for column in [*columns, "drawn by"][: None if keyed else -1]:
             right = column in ("fan in, out", "std")
             table.add_column(column, justify="right" if right else "left", overflow="fold")
@@ -284,6 +283,8 @@ class Plan:
     @classmethod
     def from_json(cls, text: str, where: str = "plan") -> Self:
         """The plan that `to_json` wrote; an error names ``where`` and the key."""
+        import msgspec
+
         try:
             data = msgspec.json.decode(text)
             if isinstance(data, dict) and data.get("contract", CONTRACT) != CONTRACT:
@@ -311,8 +312,8 @@ class Plan:
     def is_file(path: str | Path) -> bool:
         """Whether a JSON file holds a plan rather than a recipe."""
         try:
-            data = msgspec.json.decode(Path(path).read_bytes())
-        except msgspec.DecodeError as error:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
             raise PlanError(f"{path}: {error}") from error
         return isinstance(data, dict) and "rows" in data
 
@@ -479,7 +480,7 @@ def _inside(where: Canvas, piece: tuple[slice, ...]) -> Canvas:
         place.append(slice(start - asked.start, stop - asked.start) if stop > start else slice(0, 0))
     if any(part.stop == part.start for part in window):  # nothing of it is asked for
         window, place = [slice(0, 0)] * len(shape), [slice(0, 0)] * len(shape)
-    return Canvas(shape, tuple(window), where.out[tuple(place)])
+    return Canvas(shape, tuple(window), where.out[(..., *place)])
 
 
 # --- showing and storing -------------------------------------------------------------------------

@@ -2,18 +2,13 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
-import msgspec
-import tomli_w
-
 from fanin.dialects import NAMES as DIALECTS
-from fanin.dialects import in_dialect
 from fanin.errors import FaninError, RecipeError, near
 from fanin.initializers import Initializer, get
 from fanin.model import ROLES, Member, Piece
@@ -305,15 +300,14 @@ class Recipe:
 
     def to_toml(self) -> str:
         """TOML that `from_file` reads."""
+        import tomli_w
+
         return tomli_w.dumps(self.to_dict())
 
     @classmethod
     def from_dict(cls, data: Any, where: str = "recipe") -> Self:
         """The recipe that `to_dict` wrote; an error names ``where``, the rule and the key."""
-        try:
-            read = msgspec.convert(data, _RecipeData)
-        except msgspec.ValidationError as error:
-            raise RecipeError(f"{where}: {_place(str(error))}") from error
+        read = _converted(data, where)
         try:
             rules = [_read_rule(at, entry, read.dialect) for at, entry in enumerate(read.rules)]
             options = {what: getattr(read, what) for what in ("base", "keys", "alias", "name")}
@@ -339,6 +333,8 @@ class Recipe:
         RecipeError
             Names the file, the rule and the key.
         """
+        import tomllib
+
         path = Path(path)
         text = path.read_text(encoding="utf-8")
         try:
@@ -373,10 +369,8 @@ def initializer_of(init: Any, dialect: str | None = None) -> RuleInit:
     """An initializer from what a rule was given, its bare name read as a dialect's."""
     if isinstance(init, Initializer) or init in (KEEP, OWN):
         return init  # type: ignore[no-any-return]
-    if dialect is None or not isinstance(init, str) or ":" in init.partition("(")[0]:
-        return get(init)
-    found = in_dialect(f"{dialect}:{init}", dialect)
-    return get(init) if found is None else found
+    bare = isinstance(init, str) and ":" not in init.partition("(")[0]
+    return get(f"{dialect}:{init}" if dialect and bare else init)
 
 
 def _rule(at: int, rule: Any, dialect: str | None) -> Rule:
@@ -424,7 +418,8 @@ def _init_data(init: RuleInit) -> Any:
 Several: TypeAlias = str | list[str] | None
 
 
-class _RuleData(msgspec.Struct, forbid_unknown_fields=True):
+@dataclass
+class _RuleData:
     init: str | dict[str, Any]
     name: Several = None
     role: Several = None
@@ -435,13 +430,35 @@ class _RuleData(msgspec.Struct, forbid_unknown_fields=True):
     optional: bool = False
 
 
-class _RecipeData(msgspec.Struct, forbid_unknown_fields=True):
-    rules: list[_RuleData] = []
+@dataclass
+class _RecipeData:
+    rules: list[_RuleData] = field(default_factory=list)
     base: str | None = None
     dialect: str | None = None
     keys: Keys = "path"
-    alias: dict[str, str] = {}
+    alias: dict[str, str] = field(default_factory=dict)
     name: str = ""
+
+
+def _converted(data: Any, where: str) -> _RecipeData:
+    """Data of the right types and with known keys alone."""
+    import msgspec
+
+    try:
+        read = msgspec.convert(data, _RecipeData)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"{where}: {_place(str(error))}") from error
+    _check_keys(data, _RecipeData, where)
+    for at, rule in enumerate(data.get("rules", ())):
+        _check_keys(rule, _RuleData, f"{where}: rule {at + 1}")
+    return read
+
+
+def _check_keys(data: dict[str, Any], kind: type, where: str) -> None:
+    known = [each.name for each in fields(kind)]
+    for key in data:
+        if key not in known:
+            raise RecipeError(f"{where}: no key {key!r}; {near(key, known)}")
 
 
 def _several(value: Any) -> tuple[Any, ...]:

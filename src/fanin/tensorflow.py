@@ -24,7 +24,7 @@ from fanin import initializers as core
 from fanin._types import Array, Dtype, Shape, Window
 from fanin.dialects import tf1
 from fanin.dialects._seeded import PartitionInfo, Seeded, _partition
-from fanin.dtypes import as_dtype, is_numeric
+from fanin.dtypes import as_dtype, held, is_numeric
 from fanin.errors import DtypeError, ShapeError
 from fanin.fans import check_shape
 from fanin.keras._classes import documented, subclass
@@ -60,7 +60,6 @@ class Initializer(keras.initializers.Initializer):  # type: ignore[misc]
     _draws: bool
     _given: dict[str, Any]
 
-    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def __call__(
         self,
         shape: Any,
@@ -104,8 +103,10 @@ class Initializer(keras.initializers.Initializer):  # type: ignore[misc]
             info = _Part(part, _shape(partition_offset, "partition_offset"))
             part = _shape(partition_shape, "partition_shape")
         full, window = (part, None) if info is None else _partition(part, info, None)
-        kind = self._seeded.dtype if dtype is None else _dtype(dtype)
-        return _tensor(self._seeded, self._draws, full, check_window(window, full), as_dtype(kind))
+        kind = as_dtype(self._seeded.dtype if dtype is None else _dtype(dtype))
+        if "value" in self._given:  # of any size, but it is here already
+            held(self._given["value"], kind, "`value`")
+        return _tensor(self._seeded, self._draws, full, check_window(window, full), kind)
 
     def get_config(self) -> dict[str, Any]:
         """Plain data that ``from_config`` turns back into an equal initializer."""
@@ -134,6 +135,7 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
     return found
 
 
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def _tensor(
     seeded: Seeded, draws: bool, full: tuple[int, ...], window: Window, dtype: np.dtype[Any]
 ) -> tf.Tensor:
@@ -163,7 +165,7 @@ def _drawn_seed() -> tf.Tensor:
 
 def _adopted(values: Array) -> tf.Tensor:
     """An array as a tensor, without a copy where its dtype can be passed by DLPack."""
-    if values.dtype.kind in "iuf" and values.size:
+    if values.dtype.isbuiltin == 1 and values.dtype.kind in "iuf":
         return tf.identity(tf.experimental.dlpack.from_dlpack(values.__dlpack__()))  # on the scope's device
     return tf.convert_to_tensor(values)
 

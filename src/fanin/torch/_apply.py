@@ -157,6 +157,6 @@ def _materialized(plan: Plan, target: Target, device: Device | None) -> nn.Param
 
 def _has_nan(tensor: torch.Tensor) -> bool:
     wide = tensor.dtype.itemsize > 1
-    return any(
-        bool((part if wide else part.half()).sum().isnan()) for part in tensor.flatten().split(1 << 24)
-    )
+    flat = tensor.flatten()
+    parts = (flat[at : at + PART] for at in range(0, flat.numel(), PART))
+    return any(bool((part if wide else part.half()).sum().isnan()) for part in parts)
