@@ -46,6 +46,7 @@ def list_(as_json: Json = False) -> None:
         table.add_row(Text(name, "bold"), Text(facts["formula"]), Text(facts["source"]))
     out.print(table)
     out.print("\nsynonyms: " + ", ".join(f"{new} = {old}" for new, old in SYNONYMS.items()))
+    out.print("named recipes: " + ", ".join(fanin.recipes.names()))
 
 
 def _facts(name: str) -> dict[str, str]:
@@ -128,6 +129,42 @@ def histogram(values: Any, rows: int = 15, width: int = 50) -> str:
     ]
     summary = f"{values.size} values, mean {values.mean():.4g}, std {values.std():.4g}"
     return "\n".join(["", *lines, f"{edges[-1]:>11.4g}", "", summary])
+
+
+@app.command()
+def plan(
+    model: Annotated[
+        str, typer.Argument(help="package.module:name of a model, or of what returns one when called.")
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="A named recipe, an initializer, or a TOML or JSON file.")
+    ] = "he_normal",
+    seed: Annotated[int, typer.Option(help="0 .. 2**64 - 1.")] = 0,
+    fold: Annotated[bool, typer.Option("--fold", help="One line for parameters that are alike.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Write the plan to this JSON file, too.")] = None,
+    digests: Annotated[
+        bool, typer.Option("--digests", help="Make every tensor and add its SHA-256 to what is written.")
+    ] = False,
+    against: Annotated[
+        Path | None, typer.Option(help="A saved plan: print what differs, exit code 1 if anything does.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What every parameter of a model would get; PyTorch models are built without memory for weights."""
+    from fanin.loading import adapter_of, load_model
+
+    built = load_model(model)
+    made: fanin.Plan = adapter_of(built).plan(built, recipe, seed=seed)
+    made = made.with_digests() if digests else made
+    if save is not None:
+        made.save(save)
+    if against is not None:
+        changes = fanin.Plan.from_file(against).diff(made)
+        for change in changes:
+            out.print(Text(str(change)))
+        out.print(f"{len(changes)} differences")
+        raise typer.Exit(1 if changes else 0)
+    print(made.to_json() if as_json else made.table(fold=fold))
 
 
 @app.command()

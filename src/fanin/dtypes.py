@@ -29,17 +29,21 @@ def as_dtype(dtype: Dtype) -> np.dtype[Any]:
 
         extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
         return extended
-    hint = near(dtype, KNOWN) if isinstance(dtype, str) else f"expected one of {', '.join(KNOWN)}"
     # `a` is a name that NumPy has retired
     if isinstance(dtype, str) and not re.fullmatch(r"[<>=|]?(?!a\d*$)[A-Za-z]\w*(\[\w+\])?", dtype, re.ASCII):
-        raise DtypeError(f"`dtype` {dtype!r} is unknown; {hint}")
+        raise _unknown(dtype)
     try:
         found: np.dtype[Any] = np.dtype(dtype)
     except (TypeError, ValueError) as error:
-        raise DtypeError(f"`dtype` {dtype!r} is unknown; {hint}") from error
+        raise _unknown(dtype) from error
     if not found.isnative:
         raise DtypeError(f"`dtype` {found} has swapped bytes; pass {found.newbyteorder('=')}")
     return found
+
+
+def _unknown(dtype: Dtype) -> DtypeError:
+    hint = near(dtype, KNOWN) if isinstance(dtype, str) else f"expected one of {', '.join(KNOWN)}"
+    return DtypeError(f"`dtype` {dtype!r} is unknown; {hint}")
 
 
 def is_floating(dtype: np.dtype[Any]) -> bool:

@@ -4,13 +4,12 @@
 >>> model = torch.nn.Sequential(torch.nn.Linear(784, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
 >>> print(ft.plan(model, "he_normal", seed=0))
 recipe he_normal, seed 0, fanin/0: 4 parameters, 203,530 elements
-<BLANKLINE>
- parameter  shape    role    rule         initializer  fan in, out      std  dtype
- ─────────────────────────────────────────────────────────────────────────────────────
- 0.weight   256x784  kernel  role kernel  he_normal()     784, 256  0.05051  float32
- 0.bias     256      bias    role bias    zeros()         784, 256        0  float32
- 2.weight   10x256   kernel  role kernel  he_normal()      256, 10  0.08839  float32
- 2.bias     10       bias    role bias    zeros()          256, 10        0  float32
+parameter  shape    role    rule         initializer  fan in, out      std  dtype
+───────────────────────────────────────────────────────────────────────────────────
+0.weight   256x784  kernel  role kernel  he_normal()     784, 256  0.05051  float32
+0.bias     256      bias    role bias    zeros()         784, 256        0  float32
+2.weight   10x256   kernel  role kernel  he_normal()      256, 10  0.08839  float32
+2.bias     10       bias    role bias    zeros()          256, 10        0  float32
 >>> plan = ft.initialize(model, "he_normal", seed=0)
 """
 

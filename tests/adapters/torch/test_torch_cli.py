@@ -1,0 +1,104 @@
+"""``fanin plan``: a model by its place, its table, its file, and one line for what is wrong."""
+
+import json
+import sys
+from typing import NamedTuple
+
+import pytest
+
+import fanin
+from fanin.cli import main
+
+MODELS = """
+import torch
+from torch import nn
+
+class Big(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(1 << 20, 1 << 20)  # 4 TB: only the meta device holds it
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(3)])
+
+made = nn.Linear(3, 2)
+def needs(x): return Big()
+def text(): return "no model"
+number = 3
+"""
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """``fanin plan`` with these arguments, in a folder with the models."""
+    (tmp_path / "my_models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fanin", "plan", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        printed = capsys.readouterr()
+        return Done(code, printed.out, printed.err)
+
+    yield run
+    sys.modules.pop("my_models", None)
+
+
+def test_a_model_larger_than_memory_is_planned_on_the_meta_device(run):
+    done = run("my_models:Big", "--fold")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("recipe he_normal, seed 0, ")
+    assert "8 parameters" in lines[0]
+    assert any(line.startswith("blocks.{0..2}.0.weight") for line in lines)
+
+
+def test_a_saved_plan_is_compared_with_another(run, tmp_path):
+    assert run("my_models:made", "--save", "plan.json", "--digests").returncode == 0
+    plan = fanin.Plan.from_file(tmp_path / "plan.json")
+    expected = fanin.HeNormal()((2, 3), seed=0, name="weight", axes="oi")
+    assert plan.fill("weight").tobytes() == expected.tobytes()
+    assert set(plan.digests) == {"weight", "bias"}
+    same = run("my_models:made", "--against", "plan.json")
+    assert (same.returncode, same.stdout) == (0, "0 differences\n")
+    other = run("my_models:made", "--against", "plan.json", "--recipe", "glorot_normal")
+    assert other.returncode == 1
+    assert "weight: initializer he_normal() -> glorot_normal()" in other.stdout
+
+
+def test_json_is_a_plan(run):
+    done = run("my_models:made", "--json", "--seed", "7")
+    assert json.loads(done.stdout)["seed"] == 7
+    assert fanin.Plan.from_json(done.stdout)["weight"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["my_models"], "expected package.module:name"),
+        (["my_modules:Big"], "no module 'my_modules'"),
+        (["my_models:Bog"], "my_models has no 'Bog'"),
+        (["my_models:needs"], "cannot be called without arguments"),
+        (["my_models:text"], "returns a str; expected a model"),
+        (["my_models:number"], "is a int; expected a model"),
+        (["my_models:made", "--recipe", "he_norml"], "no initializer 'he_norml'"),
+        (["my_models:made", "--recipe", "gpt2"], "recipe 'gpt2' needs n_layer"),
+        (["my_models:made", "--recipe", "missing.toml"], "missing.toml"),
+        (["my_models:made", "--seed", "-1"], "`seed` must be in 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(run, arguments, text):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
