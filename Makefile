@@ -21,6 +21,12 @@ run: $(RUN)
 
 test: $(TEST) check
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --adapter torch
+	$(BIN)/python -m pytest --adapter tensorflow
+	$(BIN)/python -m pytest --adapter jax
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest --adapter keras
+	KERAS_BACKEND=torch $(BIN)/python -m pytest --adapter keras
+	KERAS_BACKEND=jax $(BIN)/python -m pytest --adapter keras
 	$(BIN)/python tests/check_wheel.py
 
 check: $(TEST)
