@@ -375,3 +375,13 @@ def test_io_and_oi_store_the_same_numbers():
     }
     one, two = (plan_of("he_normal", Model((tensor,))).fill("w") for tensor in stored.values())
     assert one.tobytes() == np.ascontiguousarray(two.T).tobytes()
+
+
+def test_members_of_stored_values_are_in_canonical_order():
+    plan = plan_of("he_normal", seed=2)
+    packed = plan.members(PACKED.path, plan.fill(PACKED.path))
+    assert list(packed) == [f"h.0.attn.{member}.weight" for member in QKV["s"]]
+    for name, values in packed.items():
+        assert values.tobytes() == fanin.HeNormal()((4, 4), seed=2, name=name, axes="oi").tobytes()
+    unequal = plan.members(UNEQUAL.path, plan.fill(UNEQUAL.path))
+    assert [values.size for values in unequal.values()] == [48, 12, 12]

@@ -383,3 +383,29 @@ def test_every_integer_is_as_likely(count):
     chi_square = float(np.sum((tally - expected) ** 2 / expected))
     assert tally.size == count
     assert abs(chi_square - (count - 1)) < 6.5 * math.sqrt(2 * (count - 1))
+
+
+STORED = [  # how a tensor (out, in, *field) may lie in memory
+    pytest.param(lambda: np.zeros((40, 3, 5, 70), np.float32).transpose(0, 3, 1, 2), id="channels last"),
+    pytest.param(lambda: np.zeros((300, 800), np.float32)[:, ::2], id="every second"),
+    pytest.param(lambda: np.zeros((700, 9), np.float32)[:, :7], id="short padded rows"),
+    pytest.param(lambda: np.zeros((2, 90_000), np.float32).T, id="thin transposed"),
+    pytest.param(lambda: np.zeros((90_000, 2), np.float32).T, id="wide transposed"),
+    pytest.param(lambda: np.zeros((3, 70_000), np.float32)[:, ::-1], id="backwards"),
+    pytest.param(lambda: np.zeros((1, 1, 140_000), np.float16)[:, :, ::2], id="one long run"),
+    pytest.param(lambda: np.zeros((64, 8, 40), np.float32).transpose(1, 2, 0), id="heads"),
+]
+
+
+@pytest.mark.parametrize("make", STORED)
+@pytest.mark.parametrize("init", [fanin.RandomNormal(), fanin.RandomUniform(-1, 1), fanin.TruncatedNormal()])
+def test_memory_of_any_strides_gets_the_dense_numbers(make, init):
+    out = make()
+    dense = init(out.shape, seed=1, name="w", axes="oi", dtype=out.dtype)
+    init(out.shape, seed=1, name="w", axes="oi", out=out)
+    assert (out == dense).all()
+    window = tuple(slice(size // 5, size - size // 4) for size in out.shape)
+    out[...] = 0
+    init(out.shape, seed=1, name="w", axes="oi", window=window, out=out[window])
+    assert (out[window] == dense[window]).all()
+    assert np.count_nonzero(out) == np.count_nonzero(dense[window])

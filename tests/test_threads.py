@@ -127,6 +127,14 @@ def test_a_number_of_threads_is_a_positive_integer(n, use_threads):
     assert threads.threads() == 3
 
 
+@pytest.fixture
+def quota_read_afresh():
+    threads._quota.cache_clear()
+    yield
+    threads._quota.cache_clear()
+
+
+@pytest.mark.usefixtures("quota_read_afresh")
 @pytest.mark.parametrize(
     ("quota", "cores"),
     [
@@ -145,6 +153,7 @@ def test_usable_cores_are_those_of_the_affinity_and_the_control_group(quota, cor
     assert threads.usable_cores() == cores
 
 
+@pytest.mark.usefixtures("quota_read_afresh")
 def test_usable_cores_without_affinity_or_control_group_are_the_machines(monkeypatch, tmp_path):
     monkeypatch.setattr(threads, "Path", lambda _: tmp_path / "missing")
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)

@@ -75,7 +75,7 @@ def parts(where: Canvas, axes: Axes, name: str | None) -> Iterator[Part]:
     stacked = positive(axes.stack, rank)
     _check_members(axes, [atoms[axis] for axis in stacked])
     plain, shape = member_axes(axes, where.shape), member_shape(axes, where.shape)
-    for canvas in _split(inside, axes):
+    for canvas in unfolded(inside, axes):
         ranges = [range(canvas.window[axis].start, canvas.window[axis].stop) for axis in stacked]
         for at in itertools.product(*ranges):
             chosen: list[int | slice] = [slice(None)] * rank
@@ -112,7 +112,7 @@ def _unpadded(where: Canvas, axes: Axes) -> tuple[Canvas, list[Array]]:
     return Canvas(axes.logical, tuple(window), inside), rest
 
 
-def _split(where: Canvas, axes: Axes) -> Iterator[Canvas]:
+def unfolded(where: Canvas, axes: Axes) -> Iterator[Canvas]:
     """A canvas whose axes are the atoms: a window across them falls into several rectangles."""
     if not axes.split:
         yield where
@@ -194,9 +194,14 @@ def index(axes: Axes, shape: tuple[int, ...]) -> dict[str, Array]:
     {'q': array([0, 1, 2, 3]), 'k': array([4, 5, 6, 7])}
     """
     stored = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
-    whole = Canvas(shape, tuple(slice(0, size) for size in shape), stored.copy())
-    found: dict[str, Array] = {}
-    for part in parts(whole, axes, ".".join(["{}"] * len(axes.stack))):
+    return dict(members(stored, axes, ".".join(["{}"] * len(axes.stack))))
+
+
+def members(values: Array, axes: Axes, name: str) -> Iterator[tuple[str, Array]]:
+    """The members of a stored tensor's values: (name, elements in canonical order)."""
+    if axes.logical is not None:
+        values = values.copy()  # whose padding is set to zero
+    whole = Canvas(values.shape, tuple(slice(0, size) for size in values.shape), values)
+    for part in parts(whole, axes, name):
         order = part.axes.order(len(part.where.shape))
-        found[part.name or ""] = part.where.out.transpose(order).ravel().copy()
-    return found
+        yield part.name or "", part.where.out.transpose(order).flatten()

@@ -172,12 +172,25 @@ class Plan:
         if out is None and any(row.initializer is None for row, _ in self.parts(tensor)):
             raise PlanError(f"{path!r}: the plan keeps values it does not know; pass `out`")
         for piece in tensor.pieces:
-            inside = _inside(where, piece.slices(tensor.shape))
-            for part in layout.parts(inside, piece.axes, piece.name):
-                row = self._rows[str(part.name)]
-                if row.initializer is not None:
-                    row.initializer._fill(part.where, self.seed, row.key, part.axes)
+            for whole in layout.unfolded(where, piece.whole):
+                inside = _inside(whole, piece.slices(tensor.shape))
+                for part in layout.parts(inside, piece.axes, piece.name):
+                    row = self._rows[str(part.name)]
+                    if row.initializer is not None:
+                        row.initializer._fill(part.where, self.seed, row.key, part.axes)
         return where.out
+
+    def members(self, path: str, values: Array) -> dict[str, Array]:
+        """The parameters in the values of a stored tensor: {canonical name: elements in canonical order}.
+
+        The same network has the same ones in every framework, however each stores them.
+        """
+        found: dict[str, Array] = {}
+        for piece in self.tensor(path).pieces:
+            place: Any = (..., *piece.slices(values.shape))
+            inside = values[place]
+            found.update(layout.members(inside, piece.axes, piece.name))
+        return found
 
     def with_digests(self) -> Self:
         """The same plan with the SHA-256 of each stored tensor's bytes (C order, little endian).
@@ -472,7 +485,8 @@ def _listed(names: list[str]) -> str:
 def _inside(where: Canvas, piece: tuple[slice, ...]) -> Canvas:
     """The part of a canvas that lies in a piece, as a window of the piece."""
     shape = tuple(part.stop - part.start for part in piece)
-    window, place = [], []
+    window: list[slice] = []
+    place: list[Any] = []
     for mine, asked in zip(piece, where.window, strict=True):
         start = min(max(mine.start, asked.start), mine.stop)
         stop = max(start, min(mine.stop, asked.stop))

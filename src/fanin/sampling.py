@@ -21,7 +21,11 @@ from fanin.streams import Stream, check_name, check_seed, stream, unnamed
 
 SIGMAS = 7.0  # a normal draw reaches 6.8 sigma in float32 and 9.5 in float64, once in 2**33 and 2**65
 PIECE = 1 << 17  # elements from which another thread pays
-SCRATCH = 1 << 16  # float32 elements held at once on the way to a dtype the kernel does not write
+SCRATCH = (
+    1 << 16
+)  # elements held at once on the way to a dtype or strides that the kernel does not write well
+RUN = 512  # dense elements in a row from which it does
+TILE = 64  # elements of a dense axis from which it turns tiles
 
 
 class Distribution(Protocol):
@@ -348,15 +352,56 @@ def _fill_part(
     start: int,
     steps: tuple[int, ...],
 ) -> None:
-    name = part.dtype.name
-    if name in ("float16", "bfloat16"):
-        _kernel.fill(part.view(np.uint16), kind, name, key, low, start, steps, params)
-    elif name.startswith("float8"):
-        rows = max(1, SCRATCH * part.shape[0] // part.size)
-        for at in range(0, part.shape[0], rows):  # float32 some rows at a time, rounded once
-            place = part[at : at + rows]
-            scratch = np.empty(place.shape, np.float32)
-            _kernel.fill(scratch, kind, "same", key, low, start + at * steps[0], steps, params)
-            place[...] = scratch.astype(part.dtype)
-    else:
-        _kernel.fill(part, kind, "same", key, low, start, steps, params)
+    narrow = part.dtype.name.startswith("float8")  # made in float32, rounded once
+    if not narrow and _suits_kernel(part, steps):
+        _fill_directly(kind, params, key, low, part, start, steps)
+        return
+    for place, index, inner in _blocks(part, start, steps):
+        scratch = np.empty(place.shape, np.float32 if narrow else part.dtype)
+        _fill_directly(kind, params, key, low, scratch, index, inner)
+        place[...] = scratch.astype(part.dtype) if narrow else scratch
+
+
+def _fill_directly(
+    kind: str,
+    params: tuple[float, ...],
+    key: Key,
+    low: Key,
+    part: Array,
+    start: int,
+    steps: tuple[int, ...],
+) -> None:
+    name, out = "same", part
+    if part.dtype.name in ("float16", "bfloat16"):
+        name, out = part.dtype.name, part.view(np.uint16)
+    _kernel.fill(out, kind, name, key, low, start, steps, params)
+
+
+def _suits_kernel(part: Array, steps: tuple[int, ...]) -> bool:
+    """Whether the kernel writes these strides faster than a dense block that is copied there.
+
+    It does where long runs are dense, and where it can turn tiles: along a dense axis that moves the index by
+    whole blocks.
+    """
+    run = part.itemsize
+    for size, stride in zip(reversed(part.shape), reversed(part.strides), strict=True):
+        if stride != run:
+            break
+        run *= size
+    turns = any(
+        stride == part.itemsize and size >= TILE and step % 4 == 0
+        for size, stride, step in zip(part.shape, part.strides, steps, strict=True)
+    )
+    return turns or run >= min(RUN * part.itemsize, part.nbytes)
+
+
+def _blocks(part: Array, start: int, steps: tuple[int, ...]) -> Iterator[tuple[Array, int, tuple[int, ...]]]:
+    """Blocks of at most `SCRATCH` elements in canonical order: (block, first index, index strides)."""
+    row = part.size // part.shape[0]
+    rows = max(1, SCRATCH // row)
+    for at in range(0, part.shape[0], rows):
+        block, index = part[at : at + rows], start + at * steps[0]
+        if row > SCRATCH:
+            yield from _blocks(block[0], index, steps[1:])
+        else:
+            yield block, index, steps

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 from fanin.errors import ArgumentError
@@ -15,12 +16,17 @@ def usable_cores() -> int:
     """Cores this process may use: its CPU affinity and its cgroup's quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cores, _quota() or cores)
+
+
+@cache
+def _quota() -> int | None:
+    """Cores that the cgroup grants, read once; None without a limit."""
     quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, period = quota.read_text().split()
-        if limit != "max":
-            cores = min(cores, max(1, int(limit) // int(period)))
-    return cores
+    if not quota.is_file():
+        return None
+    limit, period = quota.read_text().split()
+    return None if limit == "max" else max(1, int(limit) // int(period))
 
 
 def set_threads(n: int | None) -> None:

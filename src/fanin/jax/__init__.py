@@ -2,6 +2,7 @@
 
 from fanin.jax._keys import fold_key as fold_key
 from fanin.jax.initializers import Initializer as Initializer
+from fanin.jax.initializers import as_stored as as_stored
 from fanin.jax.initializers import bilinear as bilinear
 from fanin.jax.initializers import blocks as blocks
 from fanin.jax.initializers import constant as constant
@@ -30,6 +31,7 @@ from fanin.jax.initializers import orthogonal as orthogonal
 from fanin.jax.initializers import random_normal as random_normal
 from fanin.jax.initializers import random_uniform as random_uniform
 from fanin.jax.initializers import scaled as scaled
+from fanin.jax.initializers import sinusoidal as sinusoidal
 from fanin.jax.initializers import siren as siren
 from fanin.jax.initializers import sparse as sparse
 from fanin.jax.initializers import tile as tile

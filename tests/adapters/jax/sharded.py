@@ -99,6 +99,7 @@ def refusals() -> dict[str, str]:
     """{what: error}."""
     cases = {
         "uneven": ((10, 24), P("x")),
+        "uneven by two axes": ((12, 24), P(("x", "y"))),
         "rank": (SHAPE, P(None, None, "x")),
         "unconstrained": (SHAPE, P(P.UNCONSTRAINED)),
     }

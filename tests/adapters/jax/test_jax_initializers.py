@@ -71,6 +71,7 @@ SAME: list[tuple[Any, fanin.Initializer, tuple[int, ...]]] = [
     (fj.hadamard_identity(), fanin.HadamardIdentity(), (4, 8)),
     (fj.sparse(0.5, stddev=2.0), fanin.Sparse(0.5, 2.0), (12, 5)),
     (fj.siren(first=True), fanin.Siren(first=True), (2, 50)),
+    (fj.sinusoidal(), fanin.Sinusoidal(), (6, 4)),
     (fj.mimetic("value", pair="a"), fanin.get("mimetic('value', pair='a')"), (8, 8)),
     (fj.icnr("he_normal", 2), fanin.ICNR("he_normal", 2), (3, 3, 2, 8)),
     (fj.looks_linear(), fanin.LooksLinear(), (6, 8)),
@@ -78,6 +79,7 @@ SAME: list[tuple[Any, fanin.Initializer, tuple[int, ...]]] = [
     (fj.blocks("he_normal", n=5), fanin.Blocks("he_normal", 5), (30, 5)),
     (fj.with_row("he_normal", 1), fanin.WithRow("he_normal", 1), (30, 5)),
     (fj.tile("he_normal", (2, 1)), fanin.Tile("he_normal", (2, 1)), (30, 5)),
+    (fj.as_stored("glorot_uniform", 4), fanin.AsStored("glorot_uniform", 4), (30, 5)),
     (fj.masked("he_normal", [1, 0, 1, 1, 0]), fanin.Masked("he_normal", [1, 0, 1, 1, 0]), (30, 5)),
 ]
 IDS = [getattr(init, "__name__", None) or str(init.core) for init, _, _ in SAME]
@@ -502,6 +504,8 @@ def test_shards_that_do_not_fit_are_refused(eight: dict[str, Any]) -> None:
     texts = {
         "uneven": "ShapeError: `out_sharding` P('x',) must cut each axis into equal parts, but 4 does not "
         "divide 10, axis 0 of `shape` (10, 24)",
+        "uneven by two axes": "ShapeError: `out_sharding` P(('x', 'y'),) must cut each axis into equal "
+        "parts, but 8 does not divide 12, axis 0 of `shape` (12, 24)",
         "rank": "ShapeError: `out_sharding` P(None, None, 'x') has 3 axes, but `shape` (16, 24) has 2",
         "unconstrained": "ArgumentError: `out_sharding` P(UNCONSTRAINED,) must say how every axis is cut",
     }
