@@ -164,7 +164,9 @@ def _drawn_seed() -> tf.Tensor:
 
 
 def _adopted(values: Array) -> tf.Tensor:
-    """An array as a tensor, without a copy where its dtype can be passed by DLPack."""
+    """An array as a tensor, without a copy where DLPack can pass it: bfloat16 goes as its bits."""
+    if values.dtype.name == "bfloat16":
+        return tf.bitcast(_adopted(values.view(np.uint16)), tf.bfloat16)
     if values.dtype.isbuiltin == 1 and values.dtype.kind in "iuf":
         return tf.identity(tf.experimental.dlpack.from_dlpack(values.__dlpack__()))  # on the scope's device
     return tf.convert_to_tensor(values)

@@ -6,6 +6,7 @@
 """
 
 from fanin.keras.initializers import ICNR as ICNR
+from fanin.keras.initializers import AsStored as AsStored
 from fanin.keras.initializers import Bilinear as Bilinear
 from fanin.keras.initializers import Blocks as Blocks
 from fanin.keras.initializers import Constant as Constant
@@ -33,6 +34,7 @@ from fanin.keras.initializers import Orthogonal as Orthogonal
 from fanin.keras.initializers import RandomNormal as RandomNormal
 from fanin.keras.initializers import RandomUniform as RandomUniform
 from fanin.keras.initializers import Scaled as Scaled
+from fanin.keras.initializers import Sinusoidal as Sinusoidal
 from fanin.keras.initializers import Siren as Siren
 from fanin.keras.initializers import Sparse as Sparse
 from fanin.keras.initializers import Tile as Tile

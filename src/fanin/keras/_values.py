@@ -81,8 +81,7 @@ def next_seed(seed: Any) -> int:
     if not isinstance(seed, keras.random.SeedGenerator):
         return fold_seed(seed)
     try:
-        # backends keep the state in int32, uint32 or int64
-        words = tuple(int(word) & 0xFFFFFFFF for word in seed.next())
+        words = tuple(int(word) for word in seed.next())
     except TypeError as error:  # a tensor of a trace has no value
         raise SeedError(
             "`seed` is a SeedGenerator, whose state has no value while a function is traced; "

@@ -35,6 +35,7 @@ FIXED = (  # draw nothing
     core.Dirac,
     core.Bilinear,
     core.HadamardIdentity,
+    core.Sinusoidal,
 )
 SEED = """seed : int, keras.random.SeedGenerator or None
     An integer gives equal values at every call, a generator others at each. With None every call is another
@@ -197,6 +198,7 @@ Bilinear = _named(core.Bilinear, shape=(4, 4, 1, 1))
 HadamardIdentity = _named(core.HadamardIdentity)
 Sparse = _named(core.Sparse, "0.9")
 Siren = _named(core.Siren)
+Sinusoidal = _named(core.Sinusoidal)
 Mimetic = _named(core.Mimetic, "'value', pair='attention'", (64, 64))
 ICNR = _named(core.ICNR, "'he_normal', 2", (3, 3, 16, 8))
 LooksLinear = _named(core.LooksLinear)
@@ -204,6 +206,7 @@ Scaled = _named(core.Scaled, "'he_normal', 0.5")
 Blocks = _named(core.Blocks, "'glorot_uniform', 4")
 WithRow = _named(core.WithRow, "'random_normal', 0")
 Tile = _named(core.Tile, "'he_normal', (2, 2)")
+AsStored = _named(core.AsStored, "'glorot_uniform', 4")
 Masked = _named(core.Masked, "'he_normal', [[1, 0], [1, 1]]", (2, 2))
 
 
