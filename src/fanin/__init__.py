@@ -10,6 +10,7 @@ from fanin._kernel import kernel as kernel
 from fanin.dialects import Difference as Difference
 from fanin.dialects import diff as diff
 from fanin.errors import ArgumentError as ArgumentError
+from fanin.errors import CheckpointError as CheckpointError
 from fanin.errors import DtypeError as DtypeError
 from fanin.errors import ExpressionError as ExpressionError
 from fanin.errors import FaninError as FaninError
@@ -23,6 +24,7 @@ from fanin.fans import Axes as Axes
 from fanin.fans import Fans as Fans
 from fanin.gains import gain as gain
 from fanin.initializers import ICNR as ICNR
+from fanin.initializers import AsStored as AsStored
 from fanin.initializers import Bilinear as Bilinear
 from fanin.initializers import Blocks as Blocks
 from fanin.initializers import Constant as Constant
@@ -51,6 +53,7 @@ from fanin.initializers import Orthogonal as Orthogonal
 from fanin.initializers import RandomNormal as RandomNormal
 from fanin.initializers import RandomUniform as RandomUniform
 from fanin.initializers import Scaled as Scaled
+from fanin.initializers import Sinusoidal as Sinusoidal
 from fanin.initializers import Siren as Siren
 from fanin.initializers import Sparse as Sparse
 from fanin.initializers import Tile as Tile

@@ -9,7 +9,16 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -134,7 +143,10 @@ def histogram(values: Any, rows: int = 15, width: int = 50) -> str:
 @app.command()
 def plan(
     model: Annotated[
-        str, typer.Argument(help="package.module:name of a model, or of what returns one when called.")
+        str,
+        typer.Argument(
+            help="package.module:name of a model or of what returns one when called; or a saved plan."
+        ),
     ],
     recipe: Annotated[
         str, typer.Option(help="A named recipe, an initializer, or a TOML or JSON file.")
@@ -151,10 +163,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """What every parameter of a model would get; PyTorch models are built without memory for weights."""
-    from fanin.loading import adapter_of, load_model
-
-    built = load_model(model)
-    made: fanin.Plan = adapter_of(built).plan(built, recipe, seed=seed)
+    made = _planned(model, recipe, seed)
     made = made.with_digests() if digests else made
     if save is not None:
         made.save(save)
@@ -165,6 +174,104 @@ def plan(
         out.print(f"{len(changes)} differences")
         raise typer.Exit(1 if changes else 0)
     print(made.to_json() if as_json else made.table(fold=fold))
+
+
+Target = Annotated[str, typer.Argument(help="A saved plan (plan.json), or package.module:name of a model.")]
+
+
+def _planned(target: str, recipe: str, seed: int) -> fanin.Plan:
+    """A saved plan, or that of a model."""
+    if target.endswith(".json"):
+        return fanin.Plan.from_file(target)
+    from fanin.loading import adapter_of, load_model
+
+    built = load_model(target)
+    made: fanin.Plan = adapter_of(built).plan(built, recipe, seed=seed)
+    return made
+
+
+@app.command("init")
+def init_(
+    target: Target,
+    to: Annotated[Path, typer.Option("--out", help="Folder of the checkpoint.")],
+    recipe: Annotated[str, typer.Option(help="For a model: recipe, initializer or file.")] = "he_normal",
+    seed: Annotated[int, typer.Option(help="For a model: 0 .. 2**64 - 1.")] = 0,
+    max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB.")] = "5GB",
+    workers: Annotated[int, typer.Option(help="Threads that make and write.")] = 1,
+    part: Annotated[
+        str, typer.Option(help="k/n: make the k-th of n parts, here or on another host.")
+    ] = "1/1",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a plan's tensors to safetensors files, larger than memory, without any framework."""
+    from fanin.materialize import materialize, parse_size, planned
+
+    made = _planned(target, recipe, seed)
+    largest = parse_size(max_shard_size)
+    if dry_run:
+        files = [{"file": name, "tensors": n, "bytes": size} for name, n, size in planned(made, largest)]
+        print(json.dumps(files, indent=2) if as_json else _sizes(files))
+        return
+    with _progress(bytes_=True) as progress:
+        bar = progress.add_task("writing", total=None)
+        written = materialize(
+            made,
+            to,
+            max_shard_size=largest,
+            workers=workers,
+            part=_part(part),
+            resume=resume,
+            on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    if as_json:
+        print(json.dumps(vars(written), indent=2))
+        return
+    rest = "" if written.finished else "; other parts are not finished"
+    out.print(
+        f"wrote {written.wrote:,} of {written.total:,} bytes to {to} ({len(written.files)} files){rest}"
+    )
+
+
+def _part(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if found is None:
+        raise ArgumentError(f"--part {text!r}: expected k/n, such as 3/16")
+    return int(found[1]), int(found[2])
+
+
+def _sizes(files: list[dict[str, Any]]) -> str:
+    lines = [f"{file['file']}  {file['tensors']} tensors  {file['bytes']:,} bytes" for file in files]
+    return "\n".join([*lines, f"{sum(file['bytes'] for file in files):,} bytes in {len(files)} files"])
+
+
+@app.command()
+def verify(
+    checkpoint: Annotated[Path, typer.Argument(help="A folder of safetensors files, or a file.")],
+    target: Target,
+    recipe: Annotated[str, typer.Option(help="For a model: recipe, initializer or file.")] = "he_normal",
+    seed: Annotated[int, typer.Option(help="For a model: 0 .. 2**64 - 1.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make every value of a plan again and compare a checkpoint with it, bit for bit; exit code 1 if not."""
+    from fanin.materialize import verify as run_verify
+
+    made = _planned(target, recipe, seed)
+    with _progress() as progress:
+        bar = progress.add_task("comparing", total=None)
+        found = run_verify(
+            made,
+            checkpoint,
+            on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    if as_json:
+        print(json.dumps([vars(mismatch) for mismatch in found], indent=2))
+    else:
+        for mismatch in found:
+            out.print(Text(str(mismatch)))
+        out.print(f"{len(made.tensors)} tensors, {len(found)} differ")
+    raise typer.Exit(1 if found else 0)
 
 
 @app.command()
@@ -256,13 +363,15 @@ def bench(
     out.print(table)
 
 
-def _progress() -> Progress:
+def _progress(*, bytes_: bool = False) -> Progress:
     """A bar on standard error, so that standard output stays clean."""
+    amounts: list[ProgressColumn] = [TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn()]
+    if bytes_:
+        amounts = [DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeElapsedColumn(),
+        *amounts,
         console=Console(stderr=True),
         transient=True,
     )

@@ -47,6 +47,10 @@ class PlanError(ArgumentError):
     """A plan cannot be made, read, or applied: the message names the parameter."""
 
 
+class CheckpointError(ArgumentError):
+    """A checkpoint is truncated, damaged, or not the one that is meant: the message names file and tensor."""
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """A sentence naming the known names closest to ``name``, or all of them when few."""
     known = sorted(known)

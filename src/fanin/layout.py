@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fanin._types import Array
+from fanin._types import Array, Window
 from fanin.errors import ArgumentError, ShapeError
 from fanin.fans import Axes, positive
 from fanin.sampling import Canvas
@@ -205,3 +205,24 @@ def members(values: Array, axes: Axes, name: str) -> Iterator[tuple[str, Array]]
     for part in parts(whole, axes, name):
         order = part.axes.order(len(part.where.shape))
         yield part.name or "", part.where.out.transpose(order).flatten()
+
+
+def windows(shape: tuple[int, ...], most: int) -> Iterator[Window]:
+    """Windows of at most ``most`` elements that cover a shape in order: rows of axis 0, larger rows split.
+
+    >>> list(windows((3, 4), 8))
+    [(slice(0, 2, None), slice(0, 4, None)), (slice(2, 3, None), slice(0, 4, None))]
+    """
+    whole = tuple(slice(0, size) for size in shape)
+    if math.prod(shape) <= most:
+        yield whole
+        return
+    row = math.prod(shape[1:])
+    if row > most:
+        for at in range(shape[0]):
+            for rest in windows(shape[1:], most):
+                yield slice(at, at + 1), *rest
+        return
+    step = most // row
+    for at in range(0, shape[0], step):
+        yield slice(at, min(at + step, shape[0])), *whole[1:]

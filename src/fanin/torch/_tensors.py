@@ -1,7 +1,6 @@
 """The one place where values reach a PyTorch tensor: what it must be, and how NumPy comes by its memory."""
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from fanin._types import Array, Window
 from fanin.dtypes import EXTENDED, KNOWN, as_dtype
 from fanin.errors import DtypeError, OutError
+from fanin.layout import windows
 from fanin.sampling import overlaps_itself
 
 HOST_BYTES = 1 << 24  # of one of two buffers on the way to another device
@@ -199,24 +199,3 @@ def _through_host(tensor: Tensor, write: Write, most: int) -> None:
         part.copy_(buffer, non_blocking=pinned)
         if pinned:
             copied[mine] = stream.record_event()
-
-
-def windows(shape: tuple[int, ...], most: int) -> Iterator[Window]:
-    """Windows of at most ``most`` elements that cover a shape in order: rows of axis 0, larger rows split.
-
-    >>> list(windows((3, 4), 8))
-    [(slice(0, 2, None), slice(0, 4, None)), (slice(2, 3, None), slice(0, 4, None))]
-    """
-    whole = tuple(slice(0, size) for size in shape)
-    if math.prod(shape) <= most:
-        yield whole
-        return
-    row = math.prod(shape[1:])
-    if row > most:
-        for at in range(shape[0]):
-            for rest in windows(shape[1:], most):
-                yield slice(at, at + 1), *rest
-        return
-    step = most // row
-    for at in range(0, shape[0], step):
-        yield slice(at, min(at + step, shape[0])), *whole[1:]

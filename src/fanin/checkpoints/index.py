@@ -1,0 +1,71 @@
+"""A checkpoint as a folder of safetensors files, with an index where there are several."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fanin.checkpoints.safetensors import Stored, read_header
+from fanin.errors import CheckpointError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def shard_name(at: int, of: int) -> str:
+    """The name of file ``at`` (from 0) of a checkpoint of ``of`` files."""
+    return SINGLE if of == 1 else f"model-{at + 1:05d}-of-{of:05d}.safetensors"
+
+
+def index_text(files: dict[str, str], total: int) -> str:
+    """The index: which file each tensor is in, and the bytes of all."""
+    data = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
+    return json.dumps(data, indent=2) + "\n"
+
+
+def tensors_of(place: str | Path) -> dict[str, tuple[Path, Stored]]:
+    """Every tensor of a checkpoint: {name: (file, where in it)}.
+
+    Parameters
+    ----------
+    place : path
+        A folder with ``model.safetensors`` or its index, or a file.
+
+    Raises
+    ------
+    CheckpointError
+        When a file is missing or is not what its header says, or the index names a tensor that is not there.
+    """
+    place = Path(place)
+    if place.is_file() and not place.name.endswith(".json"):
+        return {name: (place, stored) for name, stored in read_header(place).items()}
+    folder, index = (place, place / INDEX) if place.is_dir() else (place.parent, place)
+    if (folder / SINGLE).is_file() and not index.is_file():
+        return tensors_of(folder / SINGLE)
+    if not index.is_file():
+        raise CheckpointError(f"{place}: no {SINGLE} and no {INDEX} there")
+    weight_map = _weight_map(index)
+    found: dict[str, tuple[Path, Stored]] = {}
+    for file in sorted(set(weight_map.values())):
+        if not (folder / file).is_file():
+            raise CheckpointError(f"{index}: names {file!r}, which is not there")
+        for name, stored in read_header(folder / file).items():
+            if weight_map.get(name) != file:
+                raise CheckpointError(f"{folder / file}: holds {name!r}, which the index places elsewhere")
+            found[name] = (folder / file, stored)
+    missing = sorted(set(weight_map) - set(found))
+    if missing:
+        raise CheckpointError(f"{index}: {missing[0]!r} is not in {weight_map[missing[0]]!r}")
+    return found
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        data: Any = json.loads(index.read_text(encoding="utf-8"))
+        weight_map = data["weight_map"]
+        named = all(isinstance(name, str) and isinstance(file, str) for name, file in weight_map.items())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index}: no index with a weight_map ({error})") from error
+    outside = [file for file in weight_map.values() if not named or Path(file).name != file]
+    if outside:
+        raise CheckpointError(f"{index}: {outside[0]!r} is not the name of a file beside it")
+    return dict(weight_map)

@@ -1,0 +1,144 @@
+"""The safetensors format: eight bytes of length, a JSON header, the tensors' bytes without holes.
+
+Headers are read and written here, because a checkpoint larger than memory is made of them and of windows;
+everything they say is checked against the file before it is believed.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fanin.dtypes import as_dtype
+from fanin.errors import CheckpointError
+
+LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+# The format's order: the widest first, so that each tensor is aligned.
+DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+}
+NAMES = {code: name for name, code in DTYPES.items()}
+# Those fanin never writes, whose sizes it can check.
+OTHER = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "C64": 8}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file: its dtype by the format's code, its shape, and where its bytes begin and end."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def header(
+    tensors: Iterable[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> tuple[bytes, dict[str, Stored]]:
+    """The first bytes of a file of these (name, dtype, shape), and where each tensor goes.
+
+    Tensors are in the order of the format (the widest dtype first, then by name) and the metadata sorted, so
+    that equal tensors make equal bytes.
+    """
+    ranks = list(DTYPES)
+    ordered = sorted(tensors, key=lambda tensor: (ranks.index(tensor[1]), tensor[0]))
+    entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    at = 0
+    for name, dtype, shape in ordered:
+        size = math.prod(shape) * as_dtype(dtype).itemsize
+        entries[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    front = len(text).to_bytes(8, "little") + text
+    stored = {
+        name: Stored(DTYPES[dtype], shape, *(len(front) + place for place in entries[name]["data_offsets"]))
+        for name, dtype, shape in ordered
+    }
+    return front, stored
+
+
+def read_header(path: str | Path) -> dict[str, Stored]:
+    """Where each tensor of a file lies.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is not what its header says: the message names the file and the tensor.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        front = file.read(8)
+        length = int.from_bytes(front, "little")
+        if len(front) < 8 or length > min(LONGEST_HEADER, size - 8):
+            raise CheckpointError(f"{path}: its header of {length} bytes does not fit its {size} bytes")
+        text = file.read(length)
+    try:
+        entries = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its header is no JSON ({error})") from error
+    if not isinstance(entries, dict):
+        raise CheckpointError(f"{path}: its header is no JSON object")
+    entries.pop("__metadata__", None)
+    found = {name: _stored(path, name, entry, 8 + length) for name, entry in entries.items()}
+    at = 8 + length
+    for name, tensor in sorted(found.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if tensor.start != at:
+            raise CheckpointError(
+                f"{path}: {name!r} begins at byte {tensor.start}, not where the last ended ({at})"
+            )
+        at = tensor.stop
+    if at != size:
+        raise CheckpointError(f"{path}: its tensors end at byte {at}, the file at {size}")
+    return found
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
+
+
+def _stored(path: str | Path, name: str, entry: Any, data: int) -> Stored:
+    try:
+        code, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        numbers = [*shape, start, stop]
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: {name!r} has no dtype, shape and data_offsets: {entry!r}") from error
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise CheckpointError(f"{path}: {name!r} has a shape or offsets that are no integers >= 0: {entry!r}")
+    if code not in NAMES and code not in OTHER:
+        raise CheckpointError(f"{path}: {name!r} has the unknown dtype {code!r}")
+    width = as_dtype(NAMES[code]).itemsize if code in NAMES else OTHER[code]
+    if math.prod(shape) * width != stop - start:
+        raise CheckpointError(
+            f"{path}: {name!r} of shape {tuple(shape)} and dtype {code} has {stop - start} bytes"
+        )
+    return Stored(code, tuple(shape), data + start, data + stop)
+
+
+def values(path: str | Path, tensor: Stored) -> np.ndarray[Any, np.dtype[Any]]:
+    """A tensor's values, read from the file as they are asked for."""
+    if tensor.dtype not in NAMES:
+        raise CheckpointError(f"{path}: dtype {tensor.dtype} holds no weights")
+    dtype = as_dtype(NAMES[tensor.dtype])
+    if math.prod(tensor.shape) == 0:
+        return np.empty(tensor.shape, dtype)
+    return (
+        np.memmap(path, np.uint8, "r", tensor.start, (tensor.stop - tensor.start,))
+        .view(dtype)
+        .reshape(tensor.shape)
+    )
