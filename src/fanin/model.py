@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fanin import layout
 from fanin.dtypes import as_dtype
 from fanin.errors import PlanError
-from fanin.fans import Axes, check_shape, positive
+from fanin.fans import Axes, Fans, check_shape, positive
 from fanin.initializers import Initializer
 
 ROLES = {
@@ -29,8 +29,22 @@ ROLES = {
     "norm_bias": "what is added to a normalized value",
     "slope": "the slope of an activation below zero",
     "scale": "what a residual branch is multiplied by",
+    "dynamics": "how a state moves in time: step, decay, mixing; its layer defines the start",
     "unknown": "a parameter of no layer that is known; a rule must name it",
 }
+
+# What the members of packed and of separate layers are called, in the order in which PyTorch packs them.
+GATES = {
+    "RNN": (),
+    "LSTM": ("input_gate", "forget_gate", "cell_gate", "output_gate"),
+    "GRU": ("reset_gate", "update_gate", "new_gate"),
+}
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+
+
+def beside(fans: Fans, rank: int = 1) -> Axes:
+    """The axes of a bias, all outputs, with the fans of its layer's kernel."""
+    return Axes(tuple(range(rank)), (), known=fans)
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,9 @@ class Piece:
         Of the rectangle.
     window : tuple of (start, stop), optional
         Where it lies; None is the whole tensor.
+    split : tuple of (axis, sizes)
+        Stored axes made of several, as in `Axes`: the window is a rectangle of the shape so split. Heads that
+        hold their query, key and value one after another are such.
     activation : str, optional
         The activation that follows its layer.
     block : int, optional
@@ -64,6 +81,7 @@ class Piece:
     layer: str
     axes: Axes
     window: tuple[tuple[int, int], ...] | None = None
+    split: tuple[tuple[int, tuple[int, ...]], ...] = ()
     activation: str | None = None
     block: int | None = None
     padding_row: int | None = None
@@ -74,8 +92,14 @@ class Piece:
             raise PlanError(f"{self.name!r}: no role {self.role!r}; expected one of {', '.join(ROLES)}")
 
     def slices(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
-        """Its rectangle of a stored shape."""
-        return tuple(slice(*part) for part in self.window or ((0, size) for size in shape))
+        """Its rectangle of a stored shape, after `split`."""
+        sizes = self.whole.atoms(shape)
+        return tuple(slice(*part) for part in self.window or ((0, size) for size in sizes))
+
+    @property
+    def whole(self) -> Axes:
+        """The stored tensor as `window` sees it."""
+        return Axes((), (), split=self.split)
 
     def members(self, shape: tuple[int, ...]) -> Iterator["Member"]:
         """The parameters in it, for the shape of the whole stored tensor."""
@@ -122,19 +146,22 @@ class Tensor:
     def __post_init__(self) -> None:
         check_shape(self.shape)
         as_dtype(self.dtype)
+        if len({piece.split for piece in self.pieces}) > 1:
+            raise PlanError(f"{self.path!r}: its pieces split its shape {self.shape} in different ways")
         windows = [piece.slices(self.shape) for piece in self.pieces]
         for piece, window in zip(self.pieces, windows, strict=True):
-            fits = len(window) == len(self.shape) and all(
-                0 <= part.start <= part.stop <= size for part, size in zip(window, self.shape, strict=True)
+            sizes = piece.whole.atoms(self.shape)
+            fits = len(window) == len(sizes) and all(
+                0 <= part.start <= part.stop <= size for part, size in zip(window, sizes, strict=True)
             )
             if not fits:
                 raise PlanError(f"{self.path!r}: window {piece.window} is not inside shape {self.shape}")
-        sizes = [math.prod(part.stop - part.start for part in window) for window in windows]
+        elements = [math.prod(part.stop - part.start for part in window) for window in windows]
         apart = all(
             any(a.stop <= b.start or b.stop <= a.start for a, b in zip(one, two, strict=True))
             for one, two in itertools.combinations(windows, 2)
         )
-        if sum(sizes) != math.prod(self.shape) or not (apart or len(windows) < 2):
+        if sum(elements) != math.prod(self.shape) or not (apart or len(windows) < 2):
             raise PlanError(f"{self.path!r}: its pieces do not make up its shape {self.shape} exactly once")
 
 

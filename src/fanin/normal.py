@@ -6,7 +6,7 @@ from functools import lru_cache
 TRUNCATED_STD = float.fromhex("0x1.c25e4b6dba981p-1")  # 0.87962566103423978: std of N(0, 1) cut at +-2
 
 
-def _pi() -> Decimal:
+def pi() -> Decimal:
     """Pi to the context's precision (Gauss-Legendre)."""
     a, b, t, p = Decimal(1), 1 / Decimal(2).sqrt(), Decimal("0.25"), Decimal(1)
     while True:
@@ -23,7 +23,7 @@ def _precision(*bounds: float) -> int:
 
 
 def _density(x: Decimal) -> Decimal:
-    return (-x * x / 2).exp() / (2 * _pi()).sqrt()
+    return (-x * x / 2).exp() / (2 * pi()).sqrt()
 
 
 def _cdf(x: float) -> Decimal:

@@ -120,7 +120,7 @@ def _stored(path: str | Path, name: str, entry: Any, data: int) -> Stored:
         raise CheckpointError(f"{path}: {name!r} has no dtype, shape and data_offsets: {entry!r}") from error
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise CheckpointError(f"{path}: {name!r} has a shape or offsets that are no integers >= 0: {entry!r}")
-    if code not in NAMES and code not in OTHER:
+    if not isinstance(code, str) or not (code in NAMES or code in OTHER):
         raise CheckpointError(f"{path}: {name!r} has the unknown dtype {code!r}")
     width = as_dtype(NAMES[code]).itemsize if code in NAMES else OTHER[code]
     if math.prod(shape) * width != stop - start:

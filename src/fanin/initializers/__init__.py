@@ -2,6 +2,7 @@
 
 from fanin.initializers._base import Description as Description
 from fanin.initializers._base import Initializer as Initializer
+from fanin.initializers.as_stored import AsStored as AsStored
 from fanin.initializers.catalogue import from_dict as from_dict
 from fanin.initializers.catalogue import get as get
 from fanin.initializers.catalogue import names as names
@@ -37,6 +38,7 @@ from fanin.initializers.scaling import LecunUniform as LecunUniform
 from fanin.initializers.scaling import VarianceScaling as VarianceScaling
 from fanin.initializers.scaling import XavierNormal as XavierNormal
 from fanin.initializers.scaling import XavierUniform as XavierUniform
+from fanin.initializers.sinusoidal import Sinusoidal as Sinusoidal
 from fanin.initializers.siren import Siren as Siren
 from fanin.initializers.sparse import Sparse as Sparse
 from fanin.initializers.structured import Bilinear as Bilinear

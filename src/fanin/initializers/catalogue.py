@@ -7,6 +7,7 @@ from typing import Any
 
 from fanin.errors import ArgumentError, ExpressionError, FaninError, UnknownNameError, near
 from fanin.initializers import (
+    as_stored,
     combinators,
     constants,
     convolution,
@@ -16,6 +17,7 @@ from fanin.initializers import (
     orthogonal,
     random,
     scaling,
+    sinusoidal,
     siren,
     sparse,
     structured,
@@ -50,6 +52,7 @@ CATALOGUE: dict[str, type[Initializer]] = {
         structured.HadamardIdentity,
         sparse.Sparse,
         siren.Siren,
+        sinusoidal.Sinusoidal,
         mimetic.Mimetic,
         icnr.ICNR,
         looks_linear.LooksLinear,
@@ -58,6 +61,7 @@ CATALOGUE: dict[str, type[Initializer]] = {
         combinators.WithRow,
         combinators.Tile,
         combinators.Masked,
+        as_stored.AsStored,
     )
 }
 SYNONYMS = {

@@ -1,6 +1,11 @@
 """fanin for JAX: initializers in the protocol of ``jax.nn.initializers``, for Flax layers and alone."""
 
+from fanin.fans import Axes as Axes
+from fanin.jax import _recurrent as _recurrent
 from fanin.jax._keys import fold_key as fold_key
+from fanin.jax._layers import layer as layer
+from fanin.jax._verbs import initialize as initialize
+from fanin.jax._verbs import plan as plan
 from fanin.jax.initializers import Initializer as Initializer
 from fanin.jax.initializers import as_stored as as_stored
 from fanin.jax.initializers import bilinear as bilinear
@@ -43,3 +48,4 @@ from fanin.jax.initializers import with_row as with_row
 from fanin.jax.initializers import xavier_normal as xavier_normal
 from fanin.jax.initializers import xavier_uniform as xavier_uniform
 from fanin.jax.initializers import zeros as zeros
+from fanin.model import Piece as Piece

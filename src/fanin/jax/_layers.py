@@ -65,9 +65,9 @@ def layer(*kinds: type | str) -> Callable[[L], L]:
     return listed
 
 
-def affine(kind: str, axes: Axes, shapes: Shapes, kernel: str = "kernel", fans: Fans | None = None) -> Pieces:
+def affine(kind: str, axes: Axes, shapes: Shapes, kernel: str = "kernel") -> Pieces:
     """``weight`` and ``bias`` of a layer that multiplies and adds: the bias has the fans of the weight."""
-    bias = beside(fans or axes.fans(shapes[kernel]))
+    bias = beside(axes.fans(shapes[kernel]), len(shapes.get("bias", ())))
     return present(
         shapes, {kernel: Piece("weight", "kernel", kind, axes), "bias": Piece("bias", "bias", kind, bias)}
     )
@@ -129,7 +129,7 @@ def einsum(module: Any, shapes: Shapes) -> Pieces:
     if module.einsum_str is None:  # only its call knows
         return {}
     axes = Axes.einsum(module.einsum_str)
-    bias = beside(axes.fans(shapes["kernel"]))
+    bias = beside(axes.fans(shapes["kernel"]), len(shapes.get("bias", ())))
     return present(
         shapes,
         {
@@ -159,7 +159,8 @@ def conv_local(module: Any, shapes: Shapes) -> Pieces:
 def conv_transpose(module: Any, shapes: Shapes) -> Pieces:
     """Stored as the kernel of the convolution of the dilated input, which is the adjoint's, reversed."""
     n_dim = len(shapes["kernel"]) - 2
-    stride = math.prod(sizes(module.strides) if hasattr(module.strides, "__iter__") else [module.strides or 1] * n_dim)
+    strides = module.strides or 1
+    stride = strides**n_dim if isinstance(strides, int) else math.prod(strides)
     axes = Axes(IO.out, IO.in_, stride=stride, flip=True)
     if module.transpose_kernel:
         axes = Axes(IO.in_, IO.out, stride=stride)
@@ -253,8 +254,7 @@ def attention(module: Any, shapes: Shapes) -> Pieces:
         ):
             if f"{place}.{kernel}" not in shapes:
                 continue
-            fans = axes.fans(shapes[f"{place}.{kernel}"])
-            bias = Axes(axes.out[: len(shapes.get(f"{place}.bias", ()))], (), known=fans)
+            bias = beside(axes.fans(shapes[f"{place}.{kernel}"]), len(axes.out))
             found[f"{place}.{kernel}"] = Piece(f"{name}.weight", "kernel", "attention", axes)
             found[f"{place}.bias"] = Piece(f"{name}.bias", "bias", "attention", bias)
     return present(shapes, found)

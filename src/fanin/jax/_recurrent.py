@@ -27,7 +27,7 @@ def part(name: str, kind: str, axes: Axes) -> Piece:
 
 def of_gates(kind: str, letters: dict[str, str], shapes: Shapes) -> Pieces:
     """A layer for each gate and each side, ``ii`` or ``hf``; where only one has a bias, it is the gate's."""
-    found = {}
+    found: dict[str, Piece] = {}
     for letter, gate in letters.items():
         inputs = next(name for name in (f"i{letter}", f"i{letter}_") if f"{name}.kernel" in shapes)
         state = f"h{letter}"
@@ -57,7 +57,15 @@ def minimal(module: Any, shapes: Shapes) -> Pieces:
     return of_gates("gru", MINIMAL, shapes)
 
 
-def packed(kind: str, gates: Sequence[str], kernels: tuple[str, str], biases: tuple[str, ...], shapes: Shapes, *, io: bool) -> Pieces:
+def packed(
+    kind: str,
+    gates: Sequence[str],
+    kernels: tuple[str, str],
+    biases: tuple[str, ...],
+    shapes: Shapes,
+    *,
+    io: bool,
+) -> Pieces:
     """Kernels of the input and the state that hold all gates one after another, and a bias."""
     named = {"g": gates}
     axes = Axes.parse("i (g o) -> g : o | i" if io else "(g o) i -> g : o | i", members=named)
@@ -123,5 +131,3 @@ def conv_lstm(module: Any, shapes: Shapes) -> Pieces:
         "hh.bias": Piece("bias_hh.{}", "recurrent_bias", "conv_lstm", bias),
     }
     return present(shapes, found)
-
-

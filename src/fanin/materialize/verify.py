@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,8 @@ def first_difference(plan: Plan, path: str, held: Array) -> Iterator[Mismatch]:
     whole = any(row.initializer is not None and row.initializer.coupled for row, _ in plan.parts(tensor))
     bits = np.dtype(f"u{as_dtype(tensor.dtype).itemsize}")
     for window in windows(tensor.shape, math.prod(tensor.shape) if whole else ELEMENTS):
-        part = np.ascontiguousarray(held[window])
+        place: Any = (..., *window)
+        part = np.array(held[place], order="C")
         made = plan.fill(path, window=window, out=part.copy())
         wrong = np.atleast_1d(made.view(bits) != part.view(bits))
         if wrong.any():

@@ -3,23 +3,40 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias
 
 from fanin.errors import RecipeError, UnknownNameError, near
 from fanin.initializers import Initializer, catalogue
 from fanin.initializers import get as initializer
+from fanin.initializers.structured import check_count
 from fanin.recipe import Recipe
 
+P = ParamSpec("P")
 RecipeLike: TypeAlias = "Recipe | Named | Initializer | str | Path"
 RECIPES: dict[str, Callable[..., Recipe]] = {}
 FILES = (".toml", ".json")
 
 
-def recipe(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
-    """List a function as the named recipe of its name; its arguments are facts of a model, or options."""
-    RECIPES[function.__name__] = function
-    return function
+def recipe(function: Callable[P, Recipe]) -> Callable[P, Recipe]:
+    """List a function as the named recipe of its name; its arguments are facts of a model, or options.
+
+    Facts are counts and sizes: an argument that is annotated as an int must be one, and >= 1.
+    """
+    signature = inspect.signature(function)
+    counts = [p.name for p in signature.parameters.values() if p.annotation in (int, int | None)]
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> Recipe:
+        given = signature.bind(*args, **kwargs).arguments
+        for name in counts:
+            if given.get(name) is not None:
+                check_count(name, given[name])
+        return function(*args, **kwargs)
+
+    RECIPES[function.__name__] = checked
+    return checked
 
 
 @dataclass(frozen=True)

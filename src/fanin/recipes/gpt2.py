@@ -7,6 +7,7 @@ from fanin.initializers import RandomNormal
 from fanin.recipe import Recipe, named
 from fanin.recipes._registry import recipe
 from fanin.recipes._residual import WRITES
+from fanin.recipes._rest import rest
 
 
 @recipe
@@ -22,7 +23,7 @@ def gpt2(n_layer: int, std: float = 0.02, residual: Sequence[str] = WRITES) -> R
     n_layer : int
         L, the number of blocks.
     std : float
-        Of everything else.
+        Of everything else, embeddings and positions included.
     residual : sequence of str
         Globs of the kernels whose outputs are added to the residual stream.
 
@@ -35,6 +36,7 @@ def gpt2(n_layer: int, std: float = 0.02, residual: Sequence[str] = WRITES) -> R
     >>> print(gpt2(n_layer=8).rules[0].init)
     random_normal(mean=0.0, stddev=0.005)
     """
+    normal = RandomNormal(0.0, std)
     return Recipe(
-        [(named(*residual), RandomNormal(0.0, std / math.sqrt(2 * n_layer))), ("*", RandomNormal(0.0, std))]
+        [(named(*residual), RandomNormal(0.0, std / math.sqrt(2 * n_layer))), *rest(normal, normal)]
     )

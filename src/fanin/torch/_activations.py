@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from fanin.torch._wrappers import unwrapped
 
 # What may stand between a layer and its activation.
 BETWEEN = (
@@ -20,7 +23,13 @@ BETWEEN = (
 FIRST = (
     "linear1",
     "fc1",
+    "fc_in",
+    "lin1",
     "c_fc",
+    "ffn",
+    "pwconv1",
+    "conv",
+    "conv1d",
     "gate_proj",
     "up_proj",
     "wi",
@@ -37,8 +46,23 @@ HELD = (
     "activation_fn",
     "activation_function",
     "intermediate_act_fn",
+    "transform_act_fn",
+    "gelu_impl",
     "nonlinearity",
 )
+# Classes whose name in lower case is not the name of the function, in this library's words.
+NAMES = {
+    "leakyrelu": "leaky_relu",
+    "newgelu": "gelu_tanh",
+    "gelutanh": "gelu_tanh",
+    "fastgelu": "gelu_tanh",
+    "accurategelu": "gelu_tanh",
+    "bloomgelu": "gelu_tanh",
+    "clippedgelu": "gelu",
+    "quickgelu": "quick_gelu",
+    "relusquared": "relu_squared",
+}
+KNOWN = ("torch.nn.modules.activation", "transformers.activations", "transformers.models.bloom.")
 
 
 def followers(modules: Iterable[nn.Module]) -> dict[int, str]:
@@ -50,10 +74,11 @@ def _in_order(module: nn.Module) -> Iterator[tuple[int, str]]:
     """Layers of a Sequential are followed by the next module that is not in between."""
     if not isinstance(module, nn.Sequential):
         return
-    for at, layer in enumerate(module):
-        rest = (later for later in list(module)[at + 1 :] if not isinstance(later, BETWEEN))
+    layers = [unwrapped(layer) for layer in module]
+    for at, layer in enumerate(layers):
+        rest = (later for later in layers[at + 1 :] if not isinstance(later, BETWEEN))
         name = activation_name(next(rest, None))
-        if name and any(True for _ in layer.parameters(recurse=False)):
+        if name and (any(True for _ in layer.parameters(recurse=False)) or is_parametrized(layer)):
             yield id(layer), name
 
 
@@ -65,15 +90,17 @@ def _by_name(module: nn.Module) -> Iterator[tuple[int, str]]:
     present = [child for child in FIRST if isinstance(getattr(module, child, None), nn.Module)]
     gated = [child for child in present if child in GATED]
     for child in gated or present:
-        yield id(getattr(module, child)), name
+        yield id(unwrapped(getattr(module, child))), name
 
 
 def activation_name(thing: object) -> str | None:
     """``nn.GELU()``, ``torch.nn.functional.gelu`` and transformers' ``GELUActivation()`` are ``"gelu"``."""
+    if isinstance(thing, nn.GELU):
+        return "gelu" if thing.approximate == "none" else "gelu_tanh"
     if isinstance(thing, nn.Module):
         kind = type(thing)
-        known = kind.__module__.startswith(("torch.nn.modules.activation", "transformers.activations"))
-        return kind.__name__.lower().removesuffix("activation") if known else None
+        name = kind.__name__.lower().removesuffix("activation")
+        return NAMES.get(name, name) if kind.__module__.startswith(KNOWN) else None
     if callable(thing) and getattr(thing, "__module__", "").startswith(("torch", "None")):
         return getattr(thing, "__name__", None)
     return None

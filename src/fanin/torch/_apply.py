@@ -1,7 +1,7 @@
 """From a plan to the memory of a module: everything is checked, then everything is written."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -10,13 +10,15 @@ from torch import nn
 from fanin.errors import PlanError
 from fanin.model import Tensor
 from fanin.plan import Plan
+from fanin.planning import paired
 from fanin.torch._buffers import Buffers, rebuild
+from fanin.torch._overlap import overlap
+from fanin.torch._parametrized import at_rest, hold, take, tried, with_memory
 from fanin.torch._tensors import check, fill
 from fanin.torch._walk import Described, Slot
 
 Device: TypeAlias = str | int | torch.device
 PART = 1 << 24  # elements looked at together
-ALIKE = 1e-4  # 1 - cosine, from which a parametrization does not hold what it was given
 
 
 class Target(NamedTuple):
@@ -24,11 +26,28 @@ class Target(NamedTuple):
 
     planned: Tensor
     slots: tuple[Slot, ...]
-    value: torch.Tensor
 
     @property
-    def parametrized(self) -> bool:
-        return self.slots[0].attribute not in self.slots[0].module._parameters
+    def name(self) -> str:
+        return self.slots[0].name
+
+    @property
+    def parametrization(self) -> Any:
+        return self.slots[0].parametrization
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The parameter; the value that a parametrization computes is computed here."""
+        return self.slots[0].value
+
+    @property
+    def memory(self) -> list[torch.Tensor]:
+        """What is written."""
+        return [self.value] if self.parametrization is None else list(self.parametrization.parameters())
+
+    @property
+    def lost(self) -> bool:
+        return any(tensor.is_meta for tensor in self.memory)
 
 
 def apply(plan: Plan, described: Described, device: Device | None, buffers: Buffers | None) -> None:
@@ -42,85 +61,60 @@ def apply(plan: Plan, described: Described, device: Device | None, buffers: Buff
     targets = list(_targets(plan, described))
     for target in targets:
         _check(plan, target, device)
+    _check_apart([target for target in targets if plan.sets(target.planned.path)])
     rebuilt = rebuild(described.places, device, buffers)
-    made = [(target.slots, _materialized(plan, target, device)) for target in targets if target.value.is_meta]
+    lost = [target for target in targets if target.lost]
+    puts = [_materialized(plan, target, device) for target in lost]
     for target in targets:
-        if target.value.is_meta or not plan.sets(target.planned.path):
-            continue
-        if target.parametrized:
-            _assign(plan, target)
-        else:
-            _write(plan, target, target.value)
-    for slots, parameter in made:
-        for slot in slots:
-            slot.module._parameters[slot.attribute] = parameter
+        if plan.sets(target.planned.path) and not target.lost:
+            _set(plan, target)
+    for put in puts:
+        put()
     for buffer in rebuilt:
         buffer.module._buffers[buffer.attribute] = buffer.value
+    for target in lost:
+        _flatten(target.slots)
 
 
 def _targets(plan: Plan, described: Described) -> Iterator[Target]:
     """The plan's tensors beside the module's, paired by the canonical names in them."""
-    kept = {tuple(piece.name for piece in tensor.pieces): tensor for tensor in described.model.tensors}
-    planned = {tuple(piece.name for piece in tensor.pieces): tensor for tensor in plan.tensors}
-    for names in kept.keys() ^ planned.keys():
-        where = "plan" if names in kept else "model"
-        raise PlanError(f"{names[0]!r} is not in the {where}; make the plan for this model")
-    for names, tensor in planned.items():
-        mine = kept[names]
-        if (mine.shape, mine.dtype, mine.pieces) != (tensor.shape, tensor.dtype, tensor.pieces):
-            raise PlanError(
-                f"{names[0]!r}: the plan is for {tensor.dtype} {tensor.shape}, the model has {mine.dtype} "
-                f"{mine.shape}; make the plan for this model"
-            )
-        slots = described.slots[mine.path]
-        with torch.no_grad():
-            yield Target(tensor, slots, getattr(slots[0].module, slots[0].attribute))
+    for tensor, mine in paired(plan, described.model):
+        yield Target(tensor, described.slots[mine.path])
 
 
 # --- checking ------------------------------------------------------------------------------------
 
 
 def _check(plan: Plan, target: Target, device: Device | None) -> None:
-    name = target.slots[0].name
+    name = target.name
     kept = [row.name for row, _ in plan.parts(target.planned) if row.initializer is None]
-    if target.value.is_meta:
+    if target.lost:
         if device is None:
             raise PlanError(f"{name!r} is on the meta device; say where the model should live: device='cpu'")
         if kept:
             raise PlanError(f"{kept[0]!r} is on the meta device and has no value to keep; give it a rule")
-        if target.parametrized:
-            raise PlanError(
-                f"{name!r} is parametrized on the meta device; parametrize the model after initializing it"
-            )
-    elif kept != [row.name for row, _ in plan.parts(target.planned)]:
-        if target.parametrized:
-            _check_parametrized(plan, target)
-        else:
-            check(target.value, name)
+    elif plan.sets(target.planned.path):
+        for tensor in target.memory:
+            check(tensor, name)
+        if target.parametrization is not None:
+            _try(plan, target)
 
 
-def _check_parametrized(plan: Plan, target: Target) -> None:
-    """Whether the value comes back from the tensors that it is computed from, up to a factor."""
-    slot = target.slots[0]
-    chain: Any = copy.deepcopy(slot.module.parametrizations[slot.attribute])  # type: ignore[index]
-    without = [type(step).__name__ for step in chain if not hasattr(step, "right_inverse")]
-    if without:
+def _check_apart(targets: list[Target]) -> None:
+    """Refuse what would be set twice. Ties are one tensor of a plan; other views of a memory are not."""
+    both = overlap((target.name, tensor) for target in targets for tensor in target.memory)
+    if both is not None:
         raise PlanError(
-            f"{slot.name!r} is parametrized by {without[0]}, which has no right_inverse to set it by"
+            f"{both[0]!r} and {both[1]!r} lie in the same memory, but not as one tensor; keep one of them: "
+            f"({both[1]!r}, 'keep')"
         )
-    wanted = _value(plan, target)
-    try:
-        with torch.no_grad():
-            chain.right_inverse(wanted)
-            held = chain()
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        raise PlanError(f"{slot.name!r}: its parametrization refuses the value: {error}") from error
-    cosine = nn.functional.cosine_similarity(wanted.flatten().double(), held.flatten().double(), dim=0)
-    if wanted.count_nonzero() and cosine < 1 - ALIKE:
-        raise PlanError(
-            f"{slot.name!r} is parametrized by {type(chain[0]).__name__}, which cannot hold "
-            f"{', '.join(str(row.initializer) for row, _ in plan.parts(target.planned))}"
-        )
+
+
+def _try(plan: Plan, target: Target, device: Device | None = None) -> Any:
+    """A copy of a parametrization that holds what the plan says."""
+    said = ", ".join(dict.fromkeys(str(row.initializer) for row, _ in plan.parts(target.planned)))
+    value = _value(plan, target, device)
+    return tried(target.parametrization, value, plan.seed, target.name, said)
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -128,35 +122,52 @@ def _check_parametrized(plan: Plan, target: Target) -> None:
 
 def _write(plan: Plan, target: Target, tensor: torch.Tensor) -> None:
     path = target.planned.path
-    fill(tensor, lambda window, out: plan.fill(path, window=window, out=out), what=target.slots[0].name)
+    fill(tensor, lambda window, out: plan.fill(path, window=window, out=out), what=target.name)
 
 
-def _value(plan: Plan, target: Target) -> torch.Tensor:
-    value = torch.empty_like(target.value, requires_grad=False)
+def _value(plan: Plan, target: Target, device: Device | None = None) -> torch.Tensor:
+    """What a parametrized tensor is to be: its present value where the plan keeps it."""
+    with at_rest(target.parametrization):
+        now = target.value.detach()
+    value = torch.empty_like(now, device=device) if now.is_meta else now.clone()
     _write(plan, target, value)
     return value
 
 
-def _assign(plan: Plan, target: Target) -> None:
-    with torch.no_grad():
-        setattr(target.slots[0].module, target.slots[0].attribute, _value(plan, target))
+def _set(plan: Plan, target: Target) -> None:
+    if target.parametrization is None:
+        _write(plan, target, target.value)
+    else:
+        hold(target.parametrization, _value(plan, target), plan.seed, target.name)
 
 
-def _materialized(plan: Plan, target: Target, device: Device | None) -> nn.Parameter:
-    """A parameter with memory in place of one without: poisoned, filled, and checked for what was left."""
-    old = target.value
-    memory = torch.empty_like(old, device=device, requires_grad=False)
+def _materialized(plan: Plan, target: Target, device: Device | None) -> Callable[[], None]:
+    """What puts memory in place of none. A parameter is poisoned, filled, and checked for what was left."""
+    if target.parametrization is not None:
+        return partial(take, target.parametrization, _try(plan, target, device))
+    parameter = with_memory(target.value, device)
+    memory = parameter.detach()
     memory.fill_(float("nan"))
     _write(plan, target, memory)
     if _has_nan(memory):
-        raise PlanError(f"{target.slots[0].name!r} was not set completely")
-    new = nn.Parameter(memory, requires_grad=old.requires_grad)
-    new.__dict__.update(vars(old))
-    return new
+        raise PlanError(f"{target.name!r} was not set completely")
+    return partial(_put, target.slots, parameter)
+
+
+def _put(slots: tuple[Slot, ...], parameter: nn.Parameter) -> None:
+    for slot in slots:
+        setattr(slot.module, slot.attribute, parameter)
 
 
 def _has_nan(tensor: torch.Tensor) -> bool:
     wide = tensor.dtype.itemsize > 1
-    flat = tensor.flatten()
+    flat = tensor.as_strided((tensor.numel(),), (1,))  # in any order: it is dense
     parts = (flat[at : at + PART] for at in range(0, flat.numel(), PART))
     return any(bool((part if wide else part.half()).sum().isnan()) for part in parts)
+
+
+def _flatten(slots: tuple[Slot, ...]) -> None:
+    """Recurrent layers keep their weights in one piece of memory where their device's kernels ask for it."""
+    for slot in slots:
+        if isinstance(slot.module, nn.RNNBase):
+            slot.module.flatten_parameters()

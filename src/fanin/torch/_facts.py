@@ -1,9 +1,11 @@
-"""What named recipes ask about a model, from its config where it has one, else from its modules."""
+"""What named recipes ask about a model, from its config where it has one, and from its modules."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 # fact: attributes of a transformers config that hold it; the first that is there counts
 CONFIG = {
@@ -11,10 +13,14 @@ CONFIG = {
     "n_encoder_layer": ("encoder_layers", "num_layers"),
     "n_decoder_layer": ("decoder_layers", "num_decoder_layers"),
     "d_model": ("hidden_size", "d_model", "n_embd"),
-    "d_ff": ("intermediate_size", "d_ff", "ffn_dim", "encoder_ffn_dim"),
+    "d_ff": ("intermediate_size", "d_ff", "ffn_dim", "encoder_ffn_dim", "n_inner"),
+    "d_kv": ("d_kv", "head_dim"),
     "n_head": ("num_attention_heads", "n_head", "num_heads"),
     "vocab_size": ("vocab_size",),
 }
+
+
+SHORTCUTS = {"downsample", "shortcut"}  # beside a residual branch, not in it
 
 
 class Placed(Protocol):
@@ -40,9 +46,53 @@ def facts_of(module: nn.Module, places: Iterable[Placed]) -> dict[str, int]:
     """``n_layer``, ``d_model``, ... where the model shows them."""
     found = list(places)
     config = config_of(found[0].module)
-    if config is None:
-        blocks = [place.block for place in found if place.block is not None]
-        return {"n_layer": max(blocks) + 1} if blocks else {}
+    return _branches(found) | (_built(found) if config is None else _configured(config))
+
+
+def _built(found: list[Placed]) -> dict[str, int]:
+    """Facts that modules show by themselves."""
+    facts = {}
+    if blocks := [place for place in found if place.block is not None]:
+        facts["n_layer"] = _count(blocks)
+        halves = {
+            half: _count([place for place in blocks if half in place.name.split(".")])
+            for half in ("encoder", "decoder")
+        }
+        if all(halves.values()):
+            facts |= {f"n_{half}_layer": count for half, count in halves.items()}
+    widths = {place.module.embed_dim for place in found if isinstance(place.module, nn.MultiheadAttention)}
+    if len(widths) == 1:
+        facts["d_model"] = widths.pop()
+    return facts
+
+
+def _count(blocks: list[Placed]) -> int:
+    return max((place.block + 1 for place in blocks if place.block is not None), default=0)
+
+
+def _branches(found: list[Placed]) -> dict[str, int]:
+    """``n_block`` and ``branch_depth`` of a residual network: its branches, and the convolutions in each.
+
+    A branch is a module of two convolutions or more of which none of its children has as many.
+    """
+    depth: Counter[str] = Counter()
+    for place in found:
+        words = place.name.split(".")[:-1]
+        if isinstance(place.module, _ConvNd) and not SHORTCUTS.intersection(words):
+            depth.update("".join(f"{word}." for word in words[:at]) for at in range(len(words)))
+    several = {name: count for name, count in depth.items() if count > 1}
+    inner = [
+        count
+        for name, count in several.items()
+        if not any(other != name and other.startswith(name) for other in several)
+    ]
+    if len(inner) < 2 or len(set(inner)) > 1:
+        return {}
+    return {"n_block": len(inner), "branch_depth": inner[0]}
+
+
+def _configured(config: Any) -> dict[str, int]:
+    """Facts that a config tells."""
     facts = {}
     for fact, attributes in CONFIG.items():
         if fact in ("n_encoder_layer", "n_decoder_layer") and not getattr(
@@ -53,6 +103,8 @@ def facts_of(module: nn.Module, places: Iterable[Placed]) -> dict[str, int]:
         value = next((v for v in values if isinstance(v, int) and not isinstance(v, bool)), None)
         if value is not None:
             facts[fact] = value
+    if getattr(config, "n_inner", 0) is None and "d_model" in facts:  # GPT-2's default
+        facts["d_ff"] = 4 * facts["d_model"]
     return facts
 
 

@@ -1,7 +1,8 @@
 """What each kind of PyTorch layer's parameters are: one function per kind, found by the layer's type.
 
 A function takes a module and returns {parameter, relative to the module: the pieces in it}, their names
-relative to the module too. What a parent says of a descendant goes before what the descendant says itself.
+relative to the module too; parameters that it does not have are no harm. What a parent says of a descendant
+goes before what the descendant says itself.
 """
 
 import math
@@ -14,20 +15,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from fanin.fans import LOOKUP, OI, Axes, Fans
-from fanin.model import Piece
+from fanin.model import GATES, PROJECTIONS, Piece, beside
 
 Pieces: TypeAlias = Mapping[str, Piece | Iterable[Piece]]
 Layer: TypeAlias = Callable[[Any], Pieces]
 L = TypeVar("L", bound=Layer)
 
 LAYERS: dict[type[nn.Module], Layer] = {}
-
-GATES = {
-    "RNN": (),
-    "LSTM": ("input_gate", "forget_gate", "cell_gate", "output_gate"),
-    "GRU": ("reset_gate", "update_gate", "new_gate"),
-}
-PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 def layer(*types: type[nn.Module]) -> Callable[[L], L]:
@@ -67,25 +61,29 @@ def affine(kind: str, axes: Axes, shape: Iterable[int], bias: Any, role: str = "
     return pieces
 
 
-def beside(fans: Fans) -> Axes:
-    """The axes of a bias, with the fans of its layer's kernel."""
-    return Axes((0,), (), known=fans)
+def shape_of(module: nn.Module, *sizes: int) -> tuple[int, ...]:
+    """The shape of a layer's weight; as its sizes say, where it has no weight of its own."""
+    weight = getattr(module, "weight", None)
+    return tuple(weight.shape) if isinstance(weight, torch.Tensor) else sizes
 
 
 @layer(nn.Linear)
 def linear(module: nn.Linear) -> Pieces:
-    return affine("linear", OI, module.weight.shape, module.bias)
+    return affine("linear", OI, shape_of(module, module.out_features, module.in_features), module.bias)
 
 
 @layer(nn.Bilinear)
 def bilinear(module: nn.Bilinear) -> Pieces:
-    return affine("bilinear", Axes(out=(0,), in_=(1, 2)), module.weight.shape, module.bias)
+    shape = shape_of(module, module.out_features, module.in1_features, module.in2_features)
+    return affine("bilinear", Axes(out=(0,), in_=(1, 2)), shape, module.bias)
 
 
 @layer(nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def conv(module: nn.Conv2d) -> Pieces:
     axes = Axes(out=(0,), in_=(1,), groups=module.groups)
-    return affine(f"conv{module.weight.dim() - 2}d", axes, module.weight.shape, module.bias)
+    inputs = module.in_channels // module.groups
+    shape = shape_of(module, module.out_channels, inputs, *module.kernel_size)
+    return affine(f"conv{len(module.kernel_size)}d", axes, shape, module.bias)
 
 
 @layer(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -94,8 +92,8 @@ def conv_transpose(module: nn.ConvTranspose2d) -> Pieces:
     axes = Axes(out=(1,), in_=(0,), stride=stride)
     if groups > 1:
         axes = Axes.parse("(g i) o * -> g o | i", groups=groups, stride=stride, g=groups)
-    kind = f"conv_transpose{module.weight.dim() - 2}d"
-    return affine(kind, axes, module.weight.shape, module.bias)
+    shape = shape_of(module, module.in_channels, module.out_channels // groups, *module.kernel_size)
+    return affine(f"conv_transpose{len(module.kernel_size)}d", axes, shape, module.bias)
 
 
 @layer(nn.Embedding, nn.EmbeddingBag)
@@ -137,7 +135,7 @@ def recurrent(module: nn.RNNBase | nn.RNNCellBase) -> Pieces:
     cells = [""] if isinstance(module, nn.RNNCellBase) else _suffixes(module)
     for suffix in cells:
         front = _front(suffix)
-        weight = module.get_parameter(f"weight_ih{suffix}")
+        weight = getattr(module, f"weight_ih{suffix}")
         gates = _stack("(g o) i -> g : o | i", kind)
         fans = gates.fans(tuple(weight.shape))
         for what, role, axes in (
@@ -149,8 +147,7 @@ def recurrent(module: nn.RNNBase | nn.RNNCellBase) -> Pieces:
         ):
             name = f"{front}{what}" + (".{}" if axes.stack else "")
             found[f"{what}{suffix}"] = Piece(name, role, kind.lower(), axes)
-    present = dict(module.named_parameters(recurse=False))
-    return {name: piece for name, piece in found.items() if name in present}
+    return found
 
 
 def _suffixes(module: nn.RNNBase) -> list[str]:
@@ -173,17 +170,21 @@ def _stack(pattern: str, kind: str, fans: Fans | None = None) -> Axes:
 
 @layer(nn.MultiheadAttention)
 def attention(module: nn.MultiheadAttention) -> Pieces:
-    """Packed or not, the projections have names of their own, and the fans of one."""
+    """Packed or not, the projections have names of their own, and the fans of one.
+
+    The kind says which, because PyTorch's own start of a packed projection is another.
+    """
     width = module.embed_dim
     found: dict[str, Piece] = packed(
-        "in_proj_weight", "in_proj_bias", PROJECTIONS, (width, width), "attention"
+        "in_proj_weight", "in_proj_bias", PROJECTIONS, (width, width), "packed_attention"
     )
     for projection in PROJECTIONS:
         found[f"{projection}_weight"] = Piece(f"{projection}.weight", "kernel", "attention", OI)
     for bias in ("bias_k", "bias_v"):  # an entry added to the keys, and one to the values
         found[bias] = Piece(bias, "position", "attention", OI)
-    present = dict(module.named_parameters(recurse=False))
-    return {name: piece for name, piece in found.items() if name in present}
+    out = affine("attention", OI, module.out_proj.weight.shape, module.out_proj.bias)
+    found |= {f"out_proj.{what}": replace(piece, name=f"out_proj.{what}") for what, piece in out.items()}
+    return found
 
 
 def packed(

@@ -1,19 +1,12 @@
 """What users call: plan, initialize."""
 
-from pathlib import Path
-from typing import TypeAlias
-
 from torch import nn
 
-from fanin import recipes
-from fanin.errors import PlanError
-from fanin.plan import Plan, resolve
-from fanin.recipes import RecipeLike
+from fanin.plan import Plan
+from fanin.planning import PlanLike, planned
 from fanin.torch._apply import Device, apply
 from fanin.torch._buffers import Buffers
-from fanin.torch._walk import Described, describe
-
-PlanLike: TypeAlias = "RecipeLike | Plan"
+from fanin.torch._walk import describe
 
 
 def plan(model: nn.Module, recipe: PlanLike, *, seed: int | None = None) -> Plan:
@@ -47,7 +40,7 @@ def plan(model: nn.Module, recipe: PlanLike, *, seed: int | None = None) -> Plan
     >>> plan(conv, "glorot_uniform", seed=0)["weight"].fans
     Fans(fan_in=288, fan_out=576)
     """
-    return _planned(describe(model), recipe, seed)
+    return planned(describe(model).model, recipe, seed)
 
 
 def initialize(
@@ -85,17 +78,6 @@ def initialize(
     True
     """
     described = describe(model)
-    made = _planned(described, recipe, seed)
+    made = planned(described.model, recipe, seed)
     apply(made, described, device, buffers)
     return made
-
-
-def _planned(described: Described, recipe: PlanLike, seed: int | None) -> Plan:
-    if isinstance(recipe, str | Path) and str(recipe).endswith(".json") and Plan.is_file(recipe):
-        recipe = Plan.from_file(recipe)
-    if isinstance(recipe, Plan):
-        if seed is not None and seed != recipe.seed:
-            raise PlanError(f"`seed` {seed}: the plan has its own, {recipe.seed}; leave it out")
-        return recipe
-    model = described.model
-    return resolve(model, recipes.concrete(recipe, model.facts), seed)

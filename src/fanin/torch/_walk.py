@@ -15,26 +15,23 @@ from fanin.model import Model, Piece, Tensor
 from fanin.torch._activations import followers
 from fanin.torch._facts import facts_of, head_of
 from fanin.torch._layers import LAYERS, Pieces, unknown
+from fanin.torch._parametrized import at_rest
 from fanin.torch._tensors import dtype_name
 from fanin.torch._transformers import transformers_layer
+from fanin.torch._wrappers import unwrapped, wrapped
 
-# Wrappers by their type, and the attribute that holds what they wrap: no part of a canonical name.
-DISTRIBUTED = "torch.distributed."
-WRAPPERS = {
-    "torch.nn.parallel.data_parallel.DataParallel": "module",
-    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
-    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
-    "torch.optim.swa_utils.AveragedModel": "module",
-    f"{DISTRIBUTED}algorithms._checkpoint.checkpoint_wrapper.ActivationWrapper": "_checkpoint_wrapped_module",
-    f"{DISTRIBUTED}fsdp.fully_sharded_data_parallel.FullyShardedDataParallel": "_fsdp_wrapped_module",
-}
+# Hooks that compute a parameter before each forward, and the parametrizations that replace them.
+HOOKS = {"WeightNorm": "weight_norm", "SpectralNorm": "spectral_norm"}
 # Modules that keep their weights where no parameter shows.
 PACKED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A module where it stands, with its path in storage and its canonical name, both with their last dot."""
+    """A module where it stands, with its path in storage and its canonical name, both with their last dot.
+
+    A wrapper has the name of what it wraps.
+    """
 
     module: nn.Module
     path: str
@@ -43,12 +40,30 @@ class Place:
 
 
 class Slot(NamedTuple):
-    """One place where a parameter is kept."""
+    """One place where a parameter is kept, or a value that a parametrization computes."""
 
     module: nn.Module
     attribute: str
     path: str
     name: str
+
+    @property
+    def parametrization(self) -> Any:
+        """What computes its value from other tensors; None of a parameter."""
+        if parametrize.is_parametrized(self.module, self.attribute):
+            return self.module.parametrizations[self.attribute]  # type: ignore[index]
+        return None
+
+    @property
+    def value(self) -> torch.Tensor:
+        computed = self.parametrization
+        if computed is None:
+            return self.module._parameters[self.attribute]  # type: ignore[return-value]
+        try:
+            with torch.no_grad():
+                return computed()  # type: ignore[no-any-return]
+        except Exception as error:  # other people's code: what it says is passed on
+            raise PlanError(f"{self.name!r}: its parametrization has no value: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -70,16 +85,26 @@ def describe(module: nn.Module) -> Described:
     """
     if not isinstance(module, nn.Module):
         raise PlanError(f"`model` must be a torch.nn.Module, got {type(module).__name__}")
-    found = tuple(places(module))
-    said = _said(found)
-    kept: dict[int, list[Slot]] = {}
-    tensors: dict[int, torch.Tensor] = {}
+    with at_rest(module):
+        return _describe(module)
+
+
+def _describe(module: nn.Module) -> Described:
+    everywhere = tuple(places(module))
+    found = tuple(place for place in everywhere if wrapped(place.module) is None)
     for place in found:
-        for attribute, tensor in _parameters(place):
-            slot = Slot(place.module, attribute, place.path + attribute, place.name + attribute)
+        _check_module(place)
+    kept: dict[Any, list[Slot]] = {}
+    tensors: dict[Any, torch.Tensor] = {}
+    for place in found:
+        for slot in _slots(place):
+            tensor = slot.value
             _check(slot, tensor)
-            kept.setdefault(_identity(tensor), []).append(slot)
-            tensors.setdefault(_identity(tensor), tensor)
+            computed = slot.parametrization
+            key = _identity(tensor) if computed is None else id(computed)
+            kept.setdefault(key, []).append(slot)
+            tensors.setdefault(key, tensor if computed is None else torch.empty_like(tensor, device="meta"))
+    said = _said(found)
     stored, slots = [], {}
     for key, tensor in tensors.items():
         ordered = sorted(kept[key], key=lambda slot: (not _is_table(said.get(slot.name)), slot.name))
@@ -88,35 +113,31 @@ def describe(module: nn.Module) -> Described:
         others = tuple(slot.path for slot in ordered[1:])
         stored.append(Tensor(first.path, tuple(tensor.shape), _dtype(first, tensor), pieces, others))
         slots[first.path] = tuple(ordered)
-    return Described(Model(tuple(stored), facts_of(module, found)), slots, found)
+    return Described(Model(tuple(stored), facts_of(module, found)), slots, everywhere)
 
 
-def places(module: nn.Module, path: str = "", name: str = "", block: int | None = None) -> Iterator[Place]:
-    """Every module, once for each place it stands at, parents first; wrappers leave no trace in names."""
+def places(module: nn.Module) -> Iterator[Place]:
+    """Every module, once for each place it stands at, parents first."""
+    waiting = [(Place(module, "", "", None), frozenset[int]())]
+    while waiting:
+        place, above = waiting.pop()
+        yield place
+        above |= {id(place.module)}  # a module that holds one of those above it would have no end
+        waiting += reversed([(each, above) for each in _held(place) if id(each.module) not in above])
+
+
+def _held(place: Place) -> Iterator[Place]:
+    module = place.module
     attribute = wrapped(module)
     if attribute is not None:
-        yield from places(getattr(module, attribute), f"{path}{attribute}.", name, block)
+        yield Place(getattr(module, attribute), f"{place.path}{attribute}.", place.name, place.block)
         return
-    yield Place(module, path, name, block)
-    blocks = block is None and _lists_blocks(module)
-    for child, held in module._modules.items():
-        inner = child == "parametrizations" and parametrize.is_parametrized(module)
-        if held is not None and not inner:
-            at = int(child) if blocks else block
-            yield from places(held, f"{path}{child}.", f"{name}{child}.", at)
-
-
-def wrapped(module: nn.Module) -> str | None:
-    """The attribute in which a wrapper holds its module; None if it is none."""
-    kinds = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__)
-    return next((WRAPPERS[kind] for kind in kinds if kind in WRAPPERS), None)
-
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The module in its wrappers."""
-    while (attribute := wrapped(module)) is not None:
-        module = getattr(module, attribute)
-    return module
+    blocks = place.block is None and _lists_blocks(module)
+    for at, (name, child) in enumerate(module._modules.items()):
+        inner = name == "parametrizations" and parametrize.is_parametrized(module)
+        if child is not None and not inner:
+            block = at if blocks else place.block
+            yield Place(child, f"{place.path}{name}.", f"{place.name}{name}.", block)
 
 
 def _lists_blocks(module: nn.Module) -> bool:
@@ -158,25 +179,30 @@ def _pieces_of(module: nn.Module) -> Pieces:
     return {}
 
 
-def _parameters(place: Place) -> Iterator[tuple[str, torch.Tensor]]:
+def _check_module(place: Place) -> None:
+    """Refuse a module whose weights are not where its parameters are."""
+    kind, name = type(place.module), repr(place.name[:-1] or "model")
+    if kind.__module__.startswith(PACKED):
+        raise PlanError(f"{name}: {kind.__name__} is quantized; initialize before quantizing")
+    if isinstance(place.module, torch.jit.ScriptModule):
+        raise PlanError(f"{name} is compiled by torch.jit and no longer says what it is; initialize before")
+    for hook in place.module._forward_pre_hooks.values():
+        if old := HOOKS.get(type(hook).__name__):
+            raise PlanError(
+                f"{name} has the old torch.nn.utils.{old}, a hook that computes a parameter from others; use "
+                f"torch.nn.utils.parametrizations.{old}"
+            )
+
+
+def _slots(place: Place) -> Iterator[Slot]:
     """The parameters a module itself keeps; of a parametrized one the value, not what it is computed from."""
     module = place.module
-    if type(module).__module__.startswith(PACKED):
-        raise PlanError(
-            f"{place.name[:-1]!r}: {type(module).__name__} is quantized; initialize before quantizing"
-        )
-    if any(type(hook).__name__ == "WeightNorm" for hook in module._forward_pre_hooks.values()):
-        raise PlanError(
-            f"{place.name[:-1]!r} has the old torch.nn.utils.weight_norm, which computes its weight from two "
-            f"others; use torch.nn.utils.parametrizations.weight_norm"
-        )
-    for attribute, parameter in module._parameters.items():
-        if parameter is not None:
-            yield attribute, parameter
+    attributes = [name for name, parameter in module._parameters.items() if parameter is not None]
     if parametrize.is_parametrized(module):
-        for attribute in module.parametrizations:  # type: ignore[union-attr]
-            with torch.no_grad():
-                yield attribute, getattr(module, attribute)
+        chains = module.parametrizations.items()  # type: ignore[union-attr,operator]
+        attributes += [name for name, chain in chains if chain._parameters]  # else it is a buffer
+    for attribute in attributes:
+        yield Slot(module, attribute, place.path + attribute, place.name + attribute)
 
 
 def _check(slot: Slot, tensor: torch.Tensor) -> None:
@@ -184,7 +210,7 @@ def _check(slot: Slot, tensor: torch.Tensor) -> None:
         raise PlanError(
             f"{slot.name!r} has no shape before the model's first forward; call the model on a batch first"
         )
-    if type(tensor).__name__ == "FlatParameter":
+    if getattr(tensor, "_is_flat_param", False):
         raise PlanError(
             f"{slot.name!r} holds several parameters, flattened by FullyShardedDataParallel; initialize "
             f"before wrapping, or use torch.distributed.fsdp.fully_shard"
@@ -202,9 +228,10 @@ def _dtype(slot: Slot, tensor: torch.Tensor) -> str:
 
 def _identity(tensor: torch.Tensor) -> Any:
     """What tied parameters share: the object, or, where they have some, the memory."""
-    if tensor.is_meta or tensor.numel() == 0 or tensor.layout != torch.strided or type(tensor) not in PLAIN:
+    if tensor.numel() == 0 or tensor.layout != torch.strided or type(tensor) not in PLAIN:
         return id(tensor)
-    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+    where = tensor.untyped_storage()._cdata, tensor.storage_offset()
+    return *where, tuple(tensor.shape), tensor.stride(), tensor.dtype
 
 
 PLAIN = (torch.Tensor, nn.Parameter)

@@ -1,0 +1,114 @@
+"""Flax linen: a module's variables have no layers, so they are learned while its ``init`` is traced."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fanin.errors import PlanError
+from fanin.jax._tree import MODULES, Path, is_a, is_array, walk
+
+PARAMS = "params"
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What a module's ``init`` makes, and the modules that make it.
+
+    Parameters
+    ----------
+    variables : tree of jax.ShapeDtypeStruct
+        All collections.
+    layers : mapping of path to module
+        In the order of their first call.
+    shapes : mapping of path to tuple of int
+        Of each parameter as its own layer sees it: inside ``nn.scan`` and ``nn.vmap`` that is one of a stack.
+    init : callable
+        Makes the variables from a key and arrays such as ``given``, those among the inputs.
+    """
+
+    variables: Any
+    layers: Mapping[Path, Any]
+    shapes: Mapping[Path, tuple[int, ...]]
+    init: Callable[..., Any]
+    given: tuple[Any, ...]
+
+
+def is_linen(model: Any) -> bool:
+    return is_a(type(model), MODULES["linen"])
+
+
+def trace(module: Any, inputs: Any) -> Traced:
+    """Trace a linen module's ``init``; nothing is computed.
+
+    Raises
+    ------
+    PlanError
+        Without ``inputs``.
+    """
+    if inputs is None:
+        raise PlanError(
+            f"`inputs` of {type(module).__name__} are missing: a linen module has no shapes before its first "
+            f"call; pass inputs=(x,), arrays or jax.ShapeDtypeStruct"
+        )
+    layers: dict[Path, Any] = {}
+    shapes: dict[Path, tuple[int, ...]] = {}
+
+    def listen(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        called = context.module
+        if called.scope is None:
+            return call(*args, **kwargs)
+        path = (PARAMS, *called.path)
+        layers.setdefault(path, called)  # parents first
+        result = call(*args, **kwargs)
+        layers[path] = called  # of a lifted module the one inside, which is called last
+        for node in walk(called.variables.get(PARAMS, {})):
+            if node.is_leaf:
+                seen = shapes.setdefault(path + node.path, node.value.shape)
+                shapes[path + node.path] = min(seen, node.value.shape, key=len)
+        return result
+
+    linen = sys.modules["flax.linen"]
+    with linen.intercept_methods(listen):
+        init, given = _init(module, inputs)
+        variables = jax.eval_shape(init, jax.eval_shape(jax.random.key, 0), *given)
+    return Traced(variables, layers, shapes, init, given)
+
+
+def others(traced: Traced, key: jax.Array) -> dict[str, Any]:
+    """The start of all collections but the parameters, as the module itself makes it.
+
+    Compiled without the parameters' own draws, which nothing uses then.
+    """
+    names = [name for name in traced.variables if name != PARAMS]
+    if not names:
+        return {}
+    given = [
+        jnp.zeros(each.shape, each.dtype) if isinstance(each, jax.ShapeDtypeStruct) else each
+        for each in traced.given
+    ]
+    started: dict[str, Any] = jax.jit(lambda *given: _only(names, traced.init(*given)))(key, *given)
+    return started
+
+
+def _only(names: list[str], variables: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: variables[name] for name in names}
+
+
+def _init(module: Any, inputs: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """A function that initializes, and its arguments: the arrays among the inputs."""
+    args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (inputs, {})
+    if not isinstance(args, tuple | list):
+        args = (args,)
+    leaves, tree = jax.tree.flatten((tuple(args), dict(kwargs)))
+
+    def init(key: jax.Array, *given: Any) -> Any:
+        left = iter(given)
+        made = [next(left) if is_array(leaf) else leaf for leaf in leaves]
+        args, kwargs = jax.tree.unflatten(tree, made)
+        return module.init(key, *args, **kwargs)
+
+    return init, tuple(leaf for leaf in leaves if is_array(leaf))

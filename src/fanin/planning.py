@@ -1,0 +1,56 @@
+"""What the verbs of all adapters have in common: from a recipe to a plan, and from a plan back to a model."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from fanin import recipes
+from fanin.errors import PlanError
+from fanin.model import Model, Tensor
+from fanin.plan import Plan, resolve
+from fanin.recipes import RecipeLike
+
+PlanLike: TypeAlias = "RecipeLike | Plan"
+
+
+def planned(model: Model, recipe: PlanLike, seed: int | None) -> Plan:
+    """The plan of a model from a recipe, its name or file, an initializer, or a plan or its file.
+
+    Examples
+    --------
+    >>> from fanin.fans import OI
+    >>> from fanin.model import Piece
+    >>> weight = Tensor("w", (2, 3), "float32", (Piece("w", "kernel", "linear", OI),))
+    >>> planned(Model((weight,)), "he_normal", 0)["w"].fans
+    Fans(fan_in=3, fan_out=2)
+    """
+    if isinstance(recipe, str | Path) and str(recipe).endswith(".json") and Plan.is_file(recipe):
+        recipe = Plan.from_file(recipe)
+    if isinstance(recipe, Plan):
+        if seed is not None and seed != recipe.seed:
+            raise PlanError(f"`seed` {seed}: the plan has its own, {recipe.seed}; leave it out")
+        return recipe
+    return resolve(model, recipes.concrete(recipe, model.facts), seed)
+
+
+def paired(plan: Plan, model: Model) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each tensor of a plan beside that of a model, paired by the canonical names in them.
+
+    Raises
+    ------
+    PlanError
+        When the plan is for another model.
+    """
+    kept = {tuple(piece.name for piece in tensor.pieces): tensor for tensor in model.tensors}
+    wanted = {tuple(piece.name for piece in tensor.pieces): tensor for tensor in plan.tensors}
+    for names in kept.keys() ^ wanted.keys():
+        where = "plan" if names in kept else "model"
+        raise PlanError(f"{names[0]!r} is not in the {where}; make the plan for this model")
+    for names, tensor in wanted.items():
+        mine = kept[names]
+        if (mine.shape, mine.dtype, mine.pieces) != (tensor.shape, tensor.dtype, tensor.pieces):
+            raise PlanError(
+                f"{names[0]!r}: the plan is for {tensor.dtype} {tensor.shape}, the model has {mine.dtype} "
+                f"{mine.shape}; make the plan for this model"
+            )
+        yield tensor, mine
