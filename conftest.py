@@ -7,7 +7,13 @@ import pytest
 ROOT = Path(__file__).parent
 # Where each adapter's tests, its docstrings' examples and those of its pages are.
 ADAPTERS = {
-    "torch": ("tests/adapters/torch", "src/fanin/torch", "docs/pytorch.md", "docs/torch_init.md"),
+    "torch": (
+        "tests/adapters/torch",
+        "src/fanin/torch",
+        "docs/pytorch.md",
+        "docs/torch_init.md",
+        "docs/recipes.md",
+    ),
     "keras": ("tests/adapters/keras", "src/fanin/keras", "docs/keras.md"),
     "tensorflow": ("tests/adapters/tensorflow", "src/fanin/tensorflow.py", "docs/tensorflow.md"),
     "jax": ("tests/adapters/jax", "src/fanin/jax", "docs/jax.md", "docs/flax.md"),

@@ -385,3 +385,21 @@ def test_members_of_stored_values_are_in_canonical_order():
         assert values.tobytes() == fanin.HeNormal()((4, 4), seed=2, name=name, axes="oi").tobytes()
     unequal = plan.members(UNEQUAL.path, plan.fill(UNEQUAL.path))
     assert [values.size for values in unequal.values()] == [48, 12, 12]
+
+
+@pytest.mark.parametrize(
+    "word", ["torch:kaiming_normal(nonlinearity='relu')", "keras:he_uniform", "flax:lecun_normal"]
+)
+def test_a_frameworks_word_counts_the_layers_fans_in_any_layout(word):
+    plans = [
+        plan_of(
+            Recipe([("w", word)]),
+            Model((Tensor("w", shape, "float32", (Piece("w", "kernel", "linear", axes),)),)),
+        )
+        for axes, shape in ((IO, (200, 10)), (OI, (10, 200)), (Axes(out=(1,), in_=(0,)), (200, 10)))
+    ]
+    scale = {"torch": 2, "keras": 2, "flax": 1}[word.partition(":")[0]]
+    assert [plan["w"].std for plan in plans] == [pytest.approx((scale / 200) ** 0.5)] * 3
+    one, two, three = (plan.fill("w") for plan in plans)
+    assert one.tobytes() == np.ascontiguousarray(two.T).tobytes() == three.tobytes()
+    assert str(Plan.from_json(plans[0].to_json())) == str(plans[0])

@@ -58,6 +58,8 @@ TABLE = [
     Row(fanin.Sparse(0.3), (6, 9)),
     Row(fanin.Sparse(0.55, 2.0), (5, 3, 3, 2)),
     Row(fanin.Sparse(0.4), (3, 5, 4, 2), Axes(out=(2, 0), in_=(1,))),
+    Row(fanin.Sinusoidal(), (9, 6), drawn=False, stored=True),
+    Row(fanin.Sinusoidal(50.0, halves=True, closed=True), (9, 6), drawn=False, stored=True),
     Row(fanin.Siren(), (8, 6)),
     Row(fanin.Siren(20.0, first=True), (8, 6)),
     Row(fanin.Mimetic("query", 3), (12, 10)),
@@ -81,6 +83,7 @@ TABLE = [
     Row(fanin.Tile("random_normal", 2), (8,), stored=True),
     Row(fanin.Masked("he_normal", [True, False, True]), (6, 3), stored=True),
     Row(fanin.Masked("random_uniform", [[True], [False]]), (4, 2, 3), stored=True),
+    Row(fanin.AsStored("glorot_uniform", 4), (9, 2, 3), GROUPED),
     Row(fanin.Scaled(fanin.Blocks(fanin.LooksLinear("orthogonal"), 2), 0.7), (12, 6)),
 ]
 each_row = pytest.mark.parametrize("row", TABLE, ids=str)
@@ -237,6 +240,7 @@ MANY = [
     Row(fanin.WithRow("random_normal(1.0, 2.0)", 0, 3.0), (20, 3000)),
     Row(fanin.Tile("he_normal", (2, 2)), (400, 400)),
     Row(fanin.Masked("random_normal(1.0, 2.0)", [True, False]), (40000, 2)),
+    Row(fanin.AsStored("he_normal"), (200, 300)),
 ]
 
 
@@ -306,6 +310,7 @@ EMPTY = [
     (fanin.WithRow("he_normal", 0), (4, 0)),
     (fanin.Tile("he_normal", (2, 2)), (0, 2)),
     (fanin.Masked("he_normal", [[True]]), (0, 3)),
+    (fanin.AsStored("glorot_uniform"), (0, 3)),
 ]
 
 

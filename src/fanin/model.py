@@ -5,7 +5,7 @@ No framework is needed to hold these facts, so everything decided from them is d
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -171,3 +171,21 @@ class Model:
 
     tensors: tuple[Tensor, ...]
     facts: dict[str, int] = field(default_factory=dict)
+
+
+def depth_facts(pieces: Iterable[Piece]) -> dict[str, int]:
+    """``n_layer``, and ``n_encoder_layer`` and ``n_decoder_layer`` of a model of two halves, from its blocks.
+
+    Examples
+    --------
+    >>> names = [f"encoder.layers.{at}.weight" for at in range(6)]
+    >>> depth_facts(Piece(name, "kernel", "linear", Axes((0,), (1,)), block=at) for at, name in enumerate(names))
+    {'n_layer': 6}
+    """
+    numbered = [(piece.name.split("."), piece.block) for piece in pieces if piece.block is not None]
+    counts = {
+        half: max((block + 1 for words, block in numbered if half in words), default=0)
+        for half in ("encoder", "decoder")
+    }
+    facts = {"n_layer": max(block for _, block in numbered) + 1} if numbered else {}
+    return {**facts, **{f"n_{half}_layer": n for half, n in counts.items()}} if all(counts.values()) else facts

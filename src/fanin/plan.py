@@ -16,6 +16,7 @@ import numpy as np
 
 from fanin import layout
 from fanin._types import Array, Dtype, Window
+from fanin.dialects import InDialect
 from fanin.errors import FaninError, PlanError, RecipeError, near
 from fanin.fans import Axes, Fans
 from fanin.initializers import Description, Initializer, WithRow, Zeros, from_dict
@@ -410,6 +411,8 @@ def _row(
     described: dict[Any, Description],
 ) -> Row:
     init = piece.own if init == OWN else None if init == KEEP else init
+    if isinstance(init, InDialect):
+        init = init.for_layer(member.shape, member.axes)
     if isinstance(init, Initializer) and piece.padding_row is not None and not isinstance(init, Zeros):
         init = WithRow(init, piece.padding_row)
     said = None

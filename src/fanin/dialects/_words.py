@@ -14,8 +14,9 @@ from fanin.dialects._seeded import Seeded, check_seed
 from fanin.dtypes import as_dtype
 from fanin.errors import ArgumentError, ExpressionError, ShapeError, UnknownNameError, near
 from fanin.fans import Axes, AxesLike, Fans, as_axes, check_shape, quotient
-from fanin.initializers import Description, Initializer
-from fanin.sampling import Canvas, Distribution, draw, name_stream
+from fanin.initializers import Description, Initializer, RandomNormal, RandomUniform
+from fanin.initializers import TruncatedNormal as TruncatedDraws
+from fanin.sampling import Canvas, Distribution, TruncatedNormal, Uniform, draw, name_stream
 
 P = ParamSpec("P")
 
@@ -197,6 +198,29 @@ class InDialect(Initializer):
         inputs = math.prod(sizes[axis] for axis in order[n_out:n_both])
         rest = tuple(sizes[axis] for axis in order[n_both:])
         return (outputs, inputs, *rest) if self.layout.out == (0,) else (*rest, inputs, outputs)
+
+    def for_layer(self, shape: tuple[int, ...], axes: Axes) -> Initializer:
+        """This word for a weight whose axes have known roles, however it is stored.
+
+        Where the framework would store it so, the word itself; else the core's initializer with the law that
+        the word has for the shape in which it would.
+
+        >>> from fanin.dialects import torch
+        >>> from fanin.fans import IO
+        >>> torch.kaiming_normal_().for_layer((200, 10), IO)  # 200 inputs
+        RandomNormal(mean=0.0, stddev=0.1)
+        """
+        stored = self.stored(shape, axes) if axes.plain else shape
+        if stored == shape:
+            return self
+        if not self.elementwise:
+            return self.meaning.core
+        law = self.law(stored)
+        if isinstance(law, Uniform):
+            return RandomUniform(law.low, law.high)
+        if isinstance(law, TruncatedNormal):
+            return TruncatedDraws(law.loc, law.scale, law.lower, law.upper)
+        return RandomNormal(law.mean, law.std)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `fanin.from_dict` turns back into an equal initializer.
