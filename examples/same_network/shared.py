@@ -1,11 +1,10 @@
-"""What the workers share: the inputs, and what each writes."""
+"""What the frameworks share: the recipes, the seed, the inputs, and what each writes."""
 
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 
-SIZES = SimpleNamespace(seed=7)
+SEED = 7
 RECIPES = {"mlp": "he_normal", "cnn": "glorot_uniform", "lstm": "orthogonal", "encoder": "gpt2(n_layer=1)"}
 
 
@@ -15,7 +14,7 @@ def batches():
     tokens = draws.integers(0, 20, (3, 7))
     return {
         "mlp": draws.normal(size=(5, 12)).astype(np.float32),
-        "cnn": draws.normal(size=(2, 15, 14, 3)).astype(np.float32),
+        "cnn": draws.normal(size=(2, 15, 14, 3)).astype(np.float32),  # height, width, channels
         "lstm": tokens,
         "encoder": tokens,
     }

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from main import SIZES, main
+from shared import SEED, main
 
 import fanin.jax as fj
 
@@ -63,7 +63,8 @@ class Encoder(nnx.Module):
 def run(name, recipe, batch):
     kind = {"mlp": MLP, "cnn": CNN, "lstm": LSTM, "encoder": Encoder}[name]
     model = kind(nnx.Rngs(0))
-    plan = fj.initialize(model, recipe, seed=SIZES.seed)
+    plan = fj.plan(model, recipe, seed=SEED)
+    fj.initialize(model, plan)
     flat = {
         ".".join(map(str, path)): np.asarray(leaf[...])
         for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from main import SIZES, main
+from shared import SEED, main
 from torch import nn
 
 import fanin.torch as ft
@@ -63,7 +63,7 @@ class Encoder(nn.Module):
 
 def run(name, recipe, batch):
     model = {"mlp": MLP, "cnn": CNN, "lstm": LSTM, "encoder": Encoder}[name]()
-    plan = ft.initialize(model, recipe, seed=SIZES.seed)
+    plan = ft.initialize(model, recipe, seed=SEED)
     parameters = dict(model.named_parameters())
     weights = {tensor.path: parameters[tensor.path].detach().numpy() for tensor in plan.tensors}
     with torch.no_grad():

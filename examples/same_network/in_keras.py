@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 from keras import layers
-from main import SIZES, main
+from shared import SEED, main
 
 import fanin.keras as fk
 
@@ -55,7 +55,7 @@ class Encoder(keras.Model):
 def run(name, recipe, batch):
     model = {"mlp": mlp, "cnn": cnn, "lstm": lstm, "encoder": Encoder}[name]()
     model(batch)
-    plan = fk.initialize(model, recipe, seed=SIZES.seed)
+    plan = fk.initialize(model, recipe, seed=SEED)
     weights = {w.path: keras.ops.convert_to_numpy(w) for w in model.trainable_weights}
     output = keras.ops.convert_to_numpy(model(batch))
     return plan, {tensor.path: weights[tensor.path] for tensor in plan.tensors}, np.asarray(output)
