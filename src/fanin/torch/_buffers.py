@@ -93,8 +93,7 @@ def rebuild(places: Iterable[Place], device: Device | None, buffers: Buffers | N
         lambda left: _made_again(left, why),
     ):
         for each, value in source([each for each in lost if id(each.buffer) not in values]):
-            if id(each.buffer) not in values:
-                values[id(each.buffer)] = value.to(device, each.buffer.dtype, copy=True)
+            values.setdefault(id(each.buffer), value.to(device, each.buffer.dtype, copy=True))
     nowhere = [each for each in lost if id(each.buffer) not in values]
     if nowhere:
         said = [

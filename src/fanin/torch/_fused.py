@@ -181,26 +181,24 @@ def _stacked(
 
     Several share the axis of outputs one after another, or output by output ``by_turns``.
     """
-    weight, bias = module.get_parameter(stored), getattr(module, f"{stored}_bias", None)
+    weight = module.get_parameter(stored)
     count, inputs, outputs = weight.shape if turned else (weight.shape[0], weight.shape[2], weight.shape[1])
     size = outputs // len(names)
-    outer = "o s" if by_turns else "s o"
-    parts = (size, len(names)) if by_turns else (len(names), size)
-    pattern = f"e i {outer}" if turned else f"e {outer} i"
-    found: dict[str, list[Piece]] = {stored: [], f"{stored}_bias": []}
+    inner, parts = ("o s", (size, len(names))) if by_turns else ("s o", (len(names), size))
+    pattern = f"e i {inner}" if turned else f"e {inner} i"
+    weights, biases = [], []
     for at, name in enumerate(names):
         bounds = {"e": (0, count), "s": (at, at + 1), "o": (0, size), "i": (0, inputs)}
         followed = activation_name(activation) if at == 0 else None
-
-        def piece(what: str, role: str, order: str, axis: int, axes: Axes) -> Piece:
-            window = tuple(bounds[atom] for atom in order.split())  # noqa: B023 (called at once)
-            split = ((axis, parts),)
-            return Piece(f"{{}}.{{}}.{what}", role, "linear", axes, window, split, followed)  # noqa: B023
-
-        members = {"s": (name,)}
-        kernel = Axes.parse(f"{pattern} -> e s : o | i", members=members)
-        found[stored].append(piece("weight", "kernel", pattern, 2 if turned else 1, kernel))
-        beside_it = Axes.parse(f"e {outer} -> e s : o |", members=members)
-        known = replace(beside_it, known=OI.fans((size, inputs)))
-        found[f"{stored}_bias"].append(piece("bias", "bias", f"e {outer}", 1, known))
-    return found if bias is not None else {stored: found[stored]}
+        for what, role, stack, order, axis in (
+            (weights, "kernel", "e s : o | i", pattern, 2 if turned else 1),
+            (biases, "bias", "e s : o |", f"e {inner}", 1),
+        ):
+            axes = Axes.parse(f"{order} -> {stack}", members={"s": (name,)})
+            if role == "bias":
+                axes = replace(axes, known=OI.fans((size, inputs)))
+            end = "weight" if role == "kernel" else "bias"
+            window = tuple(bounds[atom] for atom in order.split())
+            what.append(Piece(f"{{}}.{{}}.{end}", role, "linear", axes, window, ((axis, parts),), followed))
+    found = {stored: weights, f"{stored}_bias": biases}
+    return {name: pieces for name, pieces in found.items() if getattr(module, name, None) is not None}

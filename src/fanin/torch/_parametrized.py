@@ -94,7 +94,7 @@ def with_memory(parameter: Tensor, device: Any) -> nn.Parameter:
 def _follow(step: Any, weight: Tensor) -> None:
     """Singular vectors of the new weight: with those of the old one its norm could be negative.
 
-    In float64, and rounded, so that they are the same wherever in memory the weight lies.
+    In float64, and rounded, so that the order in which a library sums does not show.
     """
     fresh: Any = _SpectralNorm(weight.double(), step.n_power_iterations, step.dim, step.eps)
     for name, vector in fresh.named_buffers():

@@ -22,8 +22,8 @@ from fanin.torch._wrappers import unwrapped, wrapped
 
 # Hooks that compute a parameter before each forward, and the parametrizations that replace them.
 HOOKS = {"WeightNorm": "weight_norm", "SpectralNorm": "spectral_norm"}
-# Modules that keep their weights where no parameter shows.
-PACKED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+# Where quantized modules keep their weights: no parameter shows them.
+PACKED = ("_packed_params", "_packed_weight_ih", "_all_weight_values")
 
 
 @dataclass(frozen=True)
@@ -182,10 +182,10 @@ def _pieces_of(module: nn.Module) -> Pieces:
 def _check_module(place: Place) -> None:
     """Refuse a module whose weights are not where its parameters are."""
     kind, name = type(place.module), repr(place.name[:-1] or "model")
-    if kind.__module__.startswith(PACKED):
+    if any(hasattr(place.module, attribute) for attribute in PACKED):
         raise PlanError(f"{name}: {kind.__name__} is quantized; initialize before quantizing")
     if isinstance(place.module, torch.jit.ScriptModule):
-        raise PlanError(f"{name} is compiled by torch.jit and no longer says what it is; initialize before")
+        raise PlanError(f"{name} is compiled by torch.jit; initialize before compiling")
     for hook in place.module._forward_pre_hooks.values():
         if old := HOOKS.get(type(hook).__name__):
             raise PlanError(
