@@ -179,13 +179,14 @@ def depth_facts(pieces: Iterable[Piece]) -> dict[str, int]:
     Examples
     --------
     >>> names = [f"encoder.layers.{at}.weight" for at in range(6)]
-    >>> depth_facts(Piece(name, "kernel", "linear", Axes((0,), (1,)), block=at) for at, name in enumerate(names))
+    >>> one = Axes((0,), (1,))
+    >>> depth_facts(Piece(name, "kernel", "linear", one, block=at) for at, name in enumerate(names))
     {'n_layer': 6}
     """
     numbered = [(piece.name.split("."), piece.block) for piece in pieces if piece.block is not None]
-    counts = {
-        half: max((block + 1 for words, block in numbered if half in words), default=0)
+    facts = {"n_layer": max(block for _, block in numbered) + 1} if numbered else {}
+    halves = {
+        f"n_{half}_layer": max((block + 1 for words, block in numbered if half in words), default=0)
         for half in ("encoder", "decoder")
     }
-    facts = {"n_layer": max(block for _, block in numbered) + 1} if numbered else {}
-    return {**facts, **{f"n_{half}_layer": n for half, n in counts.items()}} if all(counts.values()) else facts
+    return facts | halves if all(halves.values()) else facts

@@ -1,6 +1,6 @@
 """From a plan to arrays: everything is checked, then everything is made, then everything is set."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, Sharding
 from fanin._types import Array, Window
 from fanin.errors import PlanError
 from fanin.jax._arrays import aligned
-from fanin.jax._tree import Node, is_a, is_key, is_parameter
+from fanin.jax._tree import Node, is_a, is_key
 from fanin.jax._walk import Described
 from fanin.model import Tensor
 from fanin.plan import Plan
@@ -47,7 +47,7 @@ def made(plan: Plan, described: Described) -> dict[int, Any]:
         if plan.sets(tensor.path):
             array = make(plan, tensor, leaves[0].array)
             values.update({at[leaf.path]: array for leaf in leaves})
-    for leaf, value in _lost(described.leaves, plan.seed):
+    for leaf, value in _lost(described, plan.seed):
         values[at[leaf.path]] = value
     return values
 
@@ -113,7 +113,7 @@ def sharding_of(array: Any) -> Sharding | None:
 # --- what is no parameter ------------------------------------------------------------------------
 
 
-def _lost(leaves: Iterable[Node], seed: int) -> Iterator[tuple[Node, Any]]:
+def _lost(described: Described, seed: int) -> Iterator[tuple[Node, Any]]:
     """A value for everything abstract that no plan sets: statistics before any batch, random streams.
 
     Raises
@@ -121,8 +121,9 @@ def _lost(leaves: Iterable[Node], seed: int) -> Iterator[tuple[Node, Any]]:
     PlanError
         For what nothing tells.
     """
-    for leaf in leaves:
-        if not is_abstract(leaf.array) or is_parameter(leaf):
+    parameters = {leaf.path for several in described.slots.values() for leaf in several}
+    for leaf in described.leaves:
+        if not is_abstract(leaf.array) or leaf.path in parameters:
             continue
         kind, old = type(leaf.value), leaf.array
         if is_a(kind, BATCH_STAT) and leaf.path[-1] in STATISTICS:

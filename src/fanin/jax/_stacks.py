@@ -1,13 +1,18 @@
 """Equal layers stored together: ``nnx.vmap``, ``nn.scan``, ``filter_vmap`` give each leaf an axis more."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from fanin.fans import Axes, positive
 from fanin.jax._layers import Shapes, sizes
 from fanin.model import Piece
+
+
+def _vectors(features: int) -> Shapes:
+    return {"scale": (features,), "bias": (features,)}
 
 
 def _channels(features: int | str) -> int:
@@ -37,11 +42,11 @@ OWN: Mapping[str, Callable[[Any], Shapes]] = {
     "nnx.Conv": lambda m: {"kernel": m.kernel_shape, "bias": (m.out_features,)},
     "nnx.ConvTranspose": lambda m: {"kernel": m.kernel_shape, "bias": (m.out_features,)},
     "nnx.Embed": lambda m: {"embedding": (m.num_embeddings, m.features)},
-    "nnx.BatchNorm": lambda m: {"scale": (m.num_features,), "bias": (m.num_features,)},
-    "nnx.GroupNorm": lambda m: {"scale": (m.num_features,), "bias": (m.num_features,)},
-    "nnx.LayerNorm": lambda m: {"scale": (m.num_features,), "bias": (m.num_features,)},
-    "nnx.RMSNorm": lambda m: {"scale": (m.num_features,)},
-    "nnx.InstanceNorm": lambda m: {"scale": (m.num_features,), "bias": (m.num_features,)},
+    "nnx.BatchNorm": lambda m: _vectors(m.num_features),
+    "nnx.InstanceNorm": lambda m: _vectors(m.num_features),
+    "nnx.LayerNorm": lambda m: _vectors(m.num_features),
+    "nnx.RMSNorm": lambda m: _vectors(m.num_features),
+    "nnx.GroupNorm": lambda m: _vectors(m.num_groups * m.group_size),
     "nnx.PReLU": lambda m: {"negative_slope": ()},
     "equinox.Linear": lambda m: {
         "weight": (_channels(m.out_features), _channels(m.in_features)),
@@ -58,14 +63,31 @@ OWN: Mapping[str, Callable[[Any], Shapes]] = {
 }
 
 
-def stack_of(shape: tuple[int, ...], one: tuple[int, ...]) -> tuple[int, ...]:
-    """Which axes of a shape stack tensors of the shape ``one``: the first that fit; none where none do.
+def stacks(shapes: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> Iterator[tuple[int, ...]]:
+    """Which axes of each shape stack tensors of another: of several ways the one that fits most shapes.
 
-    >>> stack_of((12, 768, 64), (768, 64)), stack_of((768, 12, 64), (768, 64)), stack_of((768, 64), (768, 64))
-    ((0,), (1,), ())
+    Parameters
+    ----------
+    shapes : iterable of (stored shape, shape of one)
+
+    Examples
+    --------
+    >>> list(stacks([((3, 3, 8), (3, 8)), ((8, 3), (8,)), ((5, 2), (5, 2))]))
+    [(1,), (1,), ()]
     """
-    several = itertools.combinations(range(len(shape)), max(0, len(shape) - len(one)))
-    return next((at for at in several if without(shape, at) == one), ())
+    ways = [
+        [
+            at
+            for at in itertools.combinations(range(len(shape)), len(shape) - len(one))
+            if without(shape, at) == one
+        ]
+        if len(shape) > len(one)
+        else []
+        for shape, one in shapes
+    ]
+    fitting = Counter(itertools.chain.from_iterable(ways))
+    for several in ways:
+        yield max(several, key=lambda at: fitting[at], default=())
 
 
 def without(shape: tuple[int, ...], at: tuple[int, ...]) -> tuple[int, ...]:
@@ -110,4 +132,4 @@ def _with_stack(axes: Axes, shape: tuple[int, ...], at: tuple[int, ...]) -> Axes
         for role in (axes.out, axes.in_, axes.stack)
     )
     split = tuple((kept[axis], parts) for axis, parts in axes.split)
-    return replace(axes, out=out, in_=in_, stack=(*stack, *own), split=split)
+    return replace(axes, out=out, in_=in_, stack=(*stack, *own), members=(), split=split)

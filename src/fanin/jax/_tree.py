@@ -3,13 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from fanin.jax._layers import nearest, word
+from fanin.jax._layers import LAYERS, nearest, word
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -18,12 +19,14 @@ VARIABLE, PARAM = "flax.nnx.variablelib.Variable", "flax.nnx.variablelib.Param"
 BOX = "flax.core.meta.AxisMetadata"  # holds one leaf of linen's and how it is partitioned
 
 # What a layer calls those in it, in canonical words; "" is no part of a name.
-DIRECTIONS = {"forward_rnn": "", "backward_rnn": "reverse"}
-CHILDREN: dict[str, Mapping[str, str]] = {
+RECURRENT: dict[str, Mapping[str, str]] = {
     "nnx.RNN": {"cell": ""},
     "linen.RNN": {"cell": ""},
-    "nnx.Bidirectional": DIRECTIONS,
-    "linen.Bidirectional": DIRECTIONS,
+    "nnx.Bidirectional": {"forward_rnn": "", "backward_rnn": "reverse"},
+    "linen.Bidirectional": {"forward_rnn": "", "backward_rnn": "reverse"},
+}
+CHILDREN: dict[str, Mapping[str, str]] = {
+    **RECURRENT,
     "nnx.MultiHeadAttention": {"out": "out_proj"},
     "linen.MultiHeadDotProductAttention": {"out": "out_proj"},
     "equinox.MultiheadAttention": {"output_proj": "out_proj"},
@@ -64,9 +67,14 @@ class Node:
         return ".".join(filter(None, self.names))
 
 
-def is_a(kind: type, name: str) -> bool:
+def is_a(kind: Any, name: str) -> bool:
     """Whether a class is or derives from one of this name, such as ``flax.nnx.module.Module``."""
-    return any(f"{each.__module__}.{each.__qualname__}" == name for each in kind.__mro__)
+    return name in _ancestry(kind)
+
+
+@cache  # asked of every leaf, several times
+def _ancestry(kind: Any) -> frozenset[str]:
+    return frozenset(f"{each.__module__}.{each.__qualname__}" for each in kind.__mro__)
 
 
 def is_nnx(model: Any) -> bool:
@@ -77,11 +85,9 @@ def is_variable(value: Any) -> bool:
     return is_a(type(value), VARIABLE)
 
 
-def is_parameter(leaf: Node) -> bool:
+def is_parameter(value: Any) -> bool:
     """A ``Param`` of nnx, or an array that is no random key."""
-    if is_variable(leaf.value):
-        return is_a(type(leaf.value), PARAM)
-    return not is_nnx(leaf.module) and is_array(leaf.value) and not is_key(leaf.value)
+    return is_a(type(value), PARAM) if is_variable(value) else is_array(value) and not is_key(value)
 
 
 def is_array(value: Any) -> bool:
@@ -106,30 +112,31 @@ def walk(tree: Any, layers: Mapping[Path, Any] | None = None, start: Path = ()) 
         Keys that lead to the tree, no part of its names.
     """
     layers = layers or {}
-    root = Node(tree, layers.get(start, tree), start, ("",) * len(start))
+    root = Node(tree, tree, start, ("",) * len(start))
     yield from _walk(root, layers, frozenset())
 
 
 def _walk(node: Node, layers: Mapping[Path, Any], above: frozenset[int]) -> Iterator[Node]:
+    """``node.module`` is what holds it."""
     held = None if is_variable(node.value) else _held(node.value)
     if held is None:
-        yield Node(node.value, node.module, node.path, node.names, node.block, is_leaf=True)
+        yield replace(node, is_leaf=True)
         return
     if is_a(type(node.value), BOX):
         for _, child in held:
-            yield from _walk(Node(child, node.module, node.path, node.names, node.block), layers, above)
+            yield from _walk(replace(node, value=child), layers, above)
         return
+    node = replace(node, module=layers.get(node.path, node.value))
     yield node
     words = nearest(CHILDREN, type(node.module)) or {}
     above |= {id(node.value)}  # a module that holds one of those above it would have no end
     blocks = _blocks(node, held, layers) if node.block is None else {}
     for key, child in held:
-        if id(child) in above:
-            continue
-        path, block = (*node.path, key), blocks.get(key, node.block)
-        inner = _held(child) is not None and not is_variable(child) and not is_a(type(child), BOX)
-        module = layers.get(path, child) if inner else node.module
-        yield from _walk(Node(child, module, path, (*node.names, words.get(key, key)), block), layers, above)
+        if id(child) not in above:
+            path, names = (*node.path, key), (*node.names, words.get(key, key))
+            yield from _walk(
+                Node(child, node.module, path, names, blocks.get(key, node.block)), layers, above
+            )
 
 
 def _held(value: Any) -> list[tuple[str, Any]] | None:
@@ -145,19 +152,21 @@ def _held(value: Any) -> list[tuple[str, Any]] | None:
 
 def _blocks(node: Node, held: list[tuple[str, Any]], layers: Mapping[Path, Any]) -> dict[str, int]:
     """The numbers of children that are equal modules with modules in them: the blocks of a deep network."""
-    deep = {key: child for key, child in held if _is_deep(child)}
+    modules = {key: layers.get((*node.path, key), child) for key, child in held if _is_deep(child)}
+    deep = {key: module for key, module in modules.items() if not _is_layer(type(module))}
     if layers:
-        kinds = {key: type(layers.get((*node.path, key))) for key in deep}
         numbered = {key: found for key in deep if (found := NUMBERED.fullmatch(key))}
-        families = Counter((found[1], kinds[key]) for key, found in numbered.items())
-        return {
-            key: int(found[2])
-            for key, found in numbered.items()
-            if families[found[1], kinds[key]] > 1 and kinds[key] is not type(None)
-        }
+        family = {key: (found[1], type(deep[key])) for key, found in numbered.items()}
+        size = Counter(family.values())
+        return {key: int(found[2]) for key, found in numbered.items() if size[family[key]] > 1}
     listed = type(node.value) in (list, tuple) or word(type(node.value)) == "nnx.List"
     alike = len({type(child) for child in deep.values()}) == 1 and len(deep) > 1
     return {key: at for at, key in enumerate(deep)} if listed and alike else {}
+
+
+def _is_layer(kind: type) -> bool:
+    """Whether it is one layer, however many modules Flax makes it of."""
+    return nearest(LAYERS, kind) is not None or nearest(RECURRENT, kind) is not None
 
 
 def _is_deep(value: Any) -> bool:

@@ -14,9 +14,10 @@ from fanin import layout
 from fanin.dtypes import KNOWN
 from fanin.errors import DtypeError, PlanError, near
 from fanin.fans import IO, Axes, AxesLike, as_axes, positive
+from fanin.jax._activations import followers
 from fanin.jax._layers import LAYERS, nearest
 from fanin.jax._linen import PARAMS, Traced
-from fanin.jax._stacks import OWN, stack_of, stacked, without
+from fanin.jax._stacks import OWN, stacked, stacks, without
 from fanin.jax._tree import Node, Path, is_array, is_nnx, is_parameter, is_variable, walk
 from fanin.jax._words import is_ambiguous, spoken
 from fanin.model import Model, Piece, Tensor
@@ -63,19 +64,26 @@ def describe(tree: Any, axes: AxesOf | None, traced: Traced | None = None) -> De
     start = () if traced is None else (PARAMS,)
     layers = None if traced is None else traced.layers
     nodes = list(walk(tree, layers, start))
-    leaves = {node.path: node for node in nodes if node.is_leaf and is_parameter(node)}
+    in_place = is_nnx(tree)  # then only variables can be set
+    leaves = {
+        node.path: node
+        for node in nodes
+        if node.is_leaf and is_parameter(node.value) and (is_variable(node.value) or not in_place)
+    }
     if not leaves:
         raise PlanError(f"`model` ({type(tree).__name__}) holds no parameters")
     for leaf in leaves.values():
         _check(leaf)
     called = {path: at for at, path in enumerate(layers or ())}
     in_order = sorted(nodes, key=lambda node: called.get(node.path, len(called)))
-    shown = {leaf.path: _stack(leaf, traced) for leaf in leaves.values()}
-    told = _told(in_order, leaves, shown, by_words=traced is None and not is_nnx(tree))
+    pairs = [(tuple(leaf.array.shape), _one(leaf, traced)) for leaf in leaves.values()]
+    shown = dict(zip(leaves, stacks(pairs), strict=True))
+    by_words = traced is None and not in_place
+    told = _told(in_order, leaves, shown, by_words=by_words)
     told.update(dict(_given(axes or {}, leaves, told)))
     for leaf in leaves.values():
         if leaf.path not in told:
-            told[leaf.path] = _unknown(leaf, by_words=traced is None and not is_nnx(tree))
+            told[leaf.path] = _unknown(leaf, by_words=by_words)
     numbered = _numbered(leaves, told, len(start))
     pieces = {
         path: tuple(_pieces(leaves[path], told[path], numbered[path])) for path in told if path in leaves
@@ -114,14 +122,13 @@ def _check(leaf: Node) -> None:
 # --- what they are -------------------------------------------------------------------------------
 
 
-def _stack(leaf: Node, traced: Traced | None) -> tuple[int, ...]:
-    """Which axes of a leaf stack layers that are equal."""
+def _one(leaf: Node, traced: Traced | None) -> tuple[int, ...]:
+    """The shape of a leaf of one layer, where equal layers are stored together."""
     shape = tuple(leaf.array.shape)
     if traced is not None:
-        return stack_of(shape, traced.shapes.get(leaf.path, shape))
+        return traced.shapes.get(leaf.path, shape)
     own = nearest(OWN, type(leaf.module))
-    one = own(leaf.module).get(leaf.path[-1]) if own and leaf.path else None
-    return () if one is None else stack_of(shape, tuple(one))
+    return tuple(own(leaf.module).get(leaf.path[-1], shape)) if own and leaf.path else shape
 
 
 def _told(
@@ -137,6 +144,7 @@ def _told(
         for depth in range(len(leaf.path)):
             below[leaf.path[:depth]].append(leaf)
     told: dict[Path, Told] = {}
+    after = followers(nodes)
     for node in nodes:
         says = None if node.is_leaf else nearest(LAYERS, type(node.module))
         if node.is_leaf or (says is None and not by_words):
@@ -146,7 +154,8 @@ def _told(
         shapes = {key: without(tuple(leaf.array.shape), shown[leaf.path]) for key, leaf in paths.items()}
         for key, piece in (says or spoken)(node.module, shapes).items():
             leaf = paths[key]
-            told.setdefault(leaf.path, Told(replace(piece, block=leaf.block), depth, shown[leaf.path]))
+            placed = replace(piece, block=leaf.block, activation=after.get(node.path))
+            told.setdefault(leaf.path, Told(placed, depth, shown[leaf.path]))
     return told
 
 

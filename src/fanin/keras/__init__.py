@@ -1,10 +1,28 @@
-"""fanin for Keras 3, on TensorFlow, JAX and PyTorch.
+"""fanin for Keras 3, on TensorFlow, JAX and PyTorch: plan a model's initialization, look at it, apply it.
 
 >>> import keras
 >>> import fanin.keras as fk
+>>> layers = [keras.Input((784,)), keras.layers.Dense(256, "relu", name="hidden"), keras.layers.Dense(10)]
+>>> model = keras.Sequential(layers)
+>>> print(fk.plan(model, "he_normal", seed=0))
+recipe he_normal, seed 0, fanin/0: 4 parameters, 203,530 elements
+parameter      shape    role    rule         initializer  fan in, out      std  dtype
+───────────────────────────────────────────────────────────────────────────────────────
+hidden.weight  784x256  kernel  role kernel  he_normal()     784, 256  0.05051  float32
+hidden.bias    256      bias    role bias    zeros()         784, 256        0  float32
+dense.weight   256x10   kernel  role kernel  he_normal()      256, 10  0.08839  float32
+dense.bias     10       bias    role bias    zeros()          256, 10        0  float32
+>>> plan = fk.initialize(model, "he_normal", seed=0)
+
+Its initializers are Keras initializers, too:
+
 >>> layer = keras.layers.Dense(64, kernel_initializer=fk.HeNormal(seed=3))
 """
 
+from fanin.fans import Axes as Axes
+from fanin.keras._layers import layer as layer
+from fanin.keras._verbs import initialize as initialize
+from fanin.keras._verbs import plan as plan
 from fanin.keras.initializers import ICNR as ICNR
 from fanin.keras.initializers import AsStored as AsStored
 from fanin.keras.initializers import Bilinear as Bilinear
@@ -46,3 +64,4 @@ from fanin.keras.initializers import XavierNormal as XavierNormal
 from fanin.keras.initializers import XavierUniform as XavierUniform
 from fanin.keras.initializers import Zeros as Zeros
 from fanin.keras.initializers import get as get
+from fanin.model import Piece as Piece

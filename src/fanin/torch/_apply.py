@@ -6,14 +6,18 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
+from fanin._types import Array, Window
 from fanin.errors import PlanError
 from fanin.model import Tensor
 from fanin.plan import Plan
 from fanin.planning import paired
+from fanin.torch._agree import agree
 from fanin.torch._buffers import Buffers, rebuild
 from fanin.torch._overlap import overlap
 from fanin.torch._parametrized import at_rest, hold, take, tried, with_memory
+from fanin.torch._sharded import local, local_memory, moved, resharded, with_local_memory
 from fanin.torch._tensors import check, fill
 from fanin.torch._walk import Described, Slot
 
@@ -42,8 +46,10 @@ class Target(NamedTuple):
 
     @property
     def memory(self) -> list[torch.Tensor]:
-        """What is written."""
-        return [self.value] if self.parametrization is None else list(self.parametrization.parameters())
+        """What is written: of a sharded parameter, this rank's part."""
+        if self.parametrization is None:
+            return [local_memory(self.value)]
+        return list(self.parametrization.parameters())
 
     @property
     def lost(self) -> bool:
@@ -59,6 +65,8 @@ def apply(plan: Plan, described: Described, device: Device | None, buffers: Buff
         Before anything is changed.
     """
     targets = list(_targets(plan, described))
+    if any(isinstance(target.value, DTensor) for target in targets):
+        agree(plan)
     for target in targets:
         _check(plan, target, device)
     _check_apart([target for target in targets if plan.sets(target.planned.path)])
@@ -74,6 +82,8 @@ def apply(plan: Plan, described: Described, device: Device | None, buffers: Buff
         buffer.module._buffers[buffer.attribute] = buffer.value
     for target in lost:
         _flatten(target.slots)
+    if puts:
+        resharded(place.module for place in described.places)
 
 
 def _targets(plan: Plan, described: Described) -> Iterator[Target]:
@@ -95,7 +105,7 @@ def _check(plan: Plan, target: Target, device: Device | None) -> None:
             raise PlanError(f"{kept[0]!r} is on the meta device and has no value to keep; give it a rule")
     elif plan.sets(target.planned.path):
         for tensor in target.memory:
-            check(tensor, name)
+            check(tensor, name, allow_empty=isinstance(target.value, DTensor))
         if target.parametrization is not None:
             _try(plan, target)
 
@@ -122,7 +132,15 @@ def _try(plan: Plan, target: Target, device: Device | None = None) -> Any:
 
 def _write(plan: Plan, target: Target, tensor: torch.Tensor) -> None:
     path = target.planned.path
-    fill(tensor, lambda window, out: plan.fill(path, window=window, out=out), what=target.name)
+    coupled = any(row.initializer and row.initializer.coupled for row, _ in plan.parts(target.planned))
+    memory, rectangles = local(tensor)
+    for window, place in rectangles:
+        write = partial(_window, plan, path, window)
+        fill(memory.detach()[place], write, what=target.name, whole=coupled)
+
+
+def _window(plan: Plan, path: str, window: Window, inner: Window | None, out: Array) -> None:
+    plan.fill(path, window=moved(window, inner), out=out)
 
 
 def _value(plan: Plan, target: Target, device: Device | None = None) -> torch.Tensor:
@@ -145,11 +163,11 @@ def _materialized(plan: Plan, target: Target, device: Device | None) -> Callable
     """What puts memory in place of none. A parameter is poisoned, filled, and checked for what was left."""
     if target.parametrization is not None:
         return partial(take, target.parametrization, _try(plan, target, device))
-    parameter = with_memory(target.value, device)
-    memory = parameter.detach()
-    memory.fill_(float("nan"))
-    _write(plan, target, memory)
-    if _has_nan(memory):
+    lost = target.value
+    parameter = with_local_memory(lost, device) if isinstance(lost, DTensor) else with_memory(lost, device)
+    local_memory(parameter).detach().fill_(float("nan"))
+    _write(plan, target, parameter)
+    if _has_nan(local_memory(parameter).detach()):
         raise PlanError(f"{target.name!r} was not set completely")
     return partial(_put, target.slots, parameter)
 

@@ -220,7 +220,9 @@ def _weightless() -> Iterator[None]:
 
 
 def _without_memory(parameter: torch.Tensor) -> nn.Parameter:
-    return nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
+    """A parameter of the same shape; of a sharded one, of the full shape, and not sharded."""
+    shape = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+    return nn.Parameter(shape, requires_grad=parameter.requires_grad)
 
 
 def _fits(value: torch.Tensor, buffer: torch.Tensor) -> bool:

@@ -186,19 +186,26 @@ def _stacked(
     size = outputs // len(names)
     inner, parts = ("o s", (size, len(names))) if by_turns else ("s o", (len(names), size))
     pattern = f"e i {inner}" if turned else f"e {inner} i"
-    weights, biases = [], []
+    stacks = (
+        (stored, "weight", pattern, "e s : o | i", 2 if turned else 1),
+        (f"{stored}_bias", "bias", f"e {inner}", "e s : o |", 1),
+    )
+    found: dict[str, list[Piece]] = {parameter: [] for parameter, *_ in stacks}
     for at, name in enumerate(names):
         bounds = {"e": (0, count), "s": (at, at + 1), "o": (0, size), "i": (0, inputs)}
         followed = activation_name(activation) if at == 0 else None
-        for what, role, stack, order, axis in (
-            (weights, "kernel", "e s : o | i", pattern, 2 if turned else 1),
-            (biases, "bias", "e s : o |", f"e {inner}", 1),
-        ):
-            axes = Axes.parse(f"{order} -> {stack}", members={"s": (name,)})
-            if role == "bias":
-                axes = replace(axes, known=OI.fans((size, inputs)))
-            end = "weight" if role == "kernel" else "bias"
+        for parameter, word, order, meaning, axis in stacks:
+            axes = Axes.parse(f"{order} -> {meaning}", members={"s": (name,)})
             window = tuple(bounds[atom] for atom in order.split())
-            what.append(Piece(f"{{}}.{{}}.{end}", role, "linear", axes, window, ((axis, parts),), followed))
-    found = {stored: weights, f"{stored}_bias": biases}
+            found[parameter].append(
+                Piece(
+                    f"{{}}.{{}}.{word}",
+                    "kernel" if word == "weight" else "bias",
+                    "linear",
+                    replace(axes, known=OI.fans((size, inputs))),
+                    window,
+                    ((axis, parts),),
+                    followed,
+                )
+            )
     return {name: pieces for name, pieces in found.items() if getattr(module, name, None) is not None}

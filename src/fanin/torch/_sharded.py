@@ -2,10 +2,11 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.placement_types import Placement, _StridedShard
 
@@ -91,6 +92,57 @@ def _places(runs: list[Run]) -> Iterator[tuple[Run, Run]]:
         if stop > start:
             yield (start, stop), (at, at + stop - start)
         at += stop - start
+
+
+def moved(window: Window, inner: Window | None) -> Window:
+    """A window inside another, as a window of the full tensor.
+
+    >>> moved((slice(3, 9),), (slice(1, 2),))
+    (slice(4, 5, None),)
+    """
+    if inner is None:
+        return window
+    return tuple(
+        slice(outer.start + part.start, outer.start + part.stop)
+        for outer, part in zip(window, inner, strict=True)
+    )
+
+
+def local_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """What a rank holds of a tensor: all of a plain one."""
+    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor
+
+
+def with_local_memory(tensor: DTensor, device: Any) -> torch.nn.Parameter:
+    """A sharded parameter like one on the meta device, whose own part has memory."""
+    memory = torch.empty_like(tensor._local_tensor, device=device, requires_grad=False)
+    whole = DTensor.from_local(
+        memory,
+        tensor.device_mesh,
+        tensor.placements,
+        run_check=False,
+        shape=tensor.shape,
+        stride=tensor.stride(),
+    )
+    return torch.nn.Parameter(whole, requires_grad=tensor.requires_grad)
+
+
+def reshard(modules: Iterable[torch.nn.Module]) -> None:
+    """Let FSDP2 hold its shards: after a forward the parameters it shows may be gathered copies."""
+    for module in modules:
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def resharded(modules: Iterable[torch.nn.Module]) -> None:
+    """Tell FSDP2 of parameters that have been replaced."""
+    with torch.no_grad():
+        for module in modules:
+            if isinstance(module, FSDPModule):
+                groups: Any = module._get_fsdp_state()._fsdp_param_groups
+                for group in groups:
+                    for parameter in group.fsdp_params:
+                        parameter.reset_sharded_param()
 
 
 def local(tensor: torch.Tensor) -> tuple[torch.Tensor, list[tuple[Window, Window]]]:

@@ -96,9 +96,10 @@ def embeddings(module: nn.Module) -> Pieces:
     return {**tokens(*TOKENS)(module), **positions(*TABLES)(module)}
 
 
-def distilbert_embeddings(module: nn.Module) -> Pieces:
-    frozen = not module.get_parameter("position_embeddings.weight").requires_grad
-    return positions(*TABLES, own=Sinusoidal() if frozen else None)(module)
+def distilbert(module: Any) -> Pieces:
+    own = Sinusoidal() if module.config.sinusoidal_pos_embds else None
+    held: Any = unwrapped(module.embeddings)
+    return table(held.position_embeddings, "embeddings.position_embeddings.weight", own)
 
 
 def sinusoidal(module: nn.Embedding) -> Pieces:
@@ -234,6 +235,7 @@ LAYERS: dict[str, Layer] = {
     "GPT2Model": positions("wpe"),
     "GPTNeoModel": positions("wpe"),
     "GPTBigCodeModel": positions("wpe"),
+    "DistilBertModel": distilbert,
     "WhisperPositionalEmbedding": table,
     "WhisperEncoder": whisper_encoder,
     "PegasusSinusoidalPositionalEmbedding": sinusoidal,
@@ -305,6 +307,4 @@ def transformers_layer(kind: type) -> Layer | None:
     if not kind.__module__.startswith(PACKAGE):
         return None
     name = kind.__name__
-    if name == "Embeddings" and ".distilbert." in kind.__module__:
-        return distilbert_embeddings
     return LAYERS.get(name) or next((FAMILIES[p] for p in FAMILIES if fnmatchcase(name, p)), None)

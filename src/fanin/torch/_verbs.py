@@ -6,10 +6,11 @@ from fanin.plan import Plan
 from fanin.planning import PlanLike, planned
 from fanin.torch._apply import Device, apply
 from fanin.torch._buffers import Buffers
+from fanin.torch._sharded import reshard
 from fanin.torch._walk import describe
 
 
-def plan(model: nn.Module, recipe: PlanLike, *, seed: int | None = None) -> Plan:
+def plan(model: nn.Module, recipe: PlanLike, *, seed: int | None = None, name_prefix: str = "") -> Plan:
     """What every parameter of a model would get. Nothing is touched, nothing is drawn.
 
     Parameters
@@ -21,6 +22,9 @@ def plan(model: nn.Module, recipe: PlanLike, *, seed: int | None = None) -> Plan
         starts neutral), a `fanin.Recipe`, a TOML or JSON file of one, or a plan or its file.
     seed : int
         0 .. 2**64 - 1; a plan has its own.
+    name_prefix : str
+        What canonical names begin with, such as ``"stage1."``: for a part of a model whose names were counted
+        afresh.
 
     Returns
     -------
@@ -40,7 +44,7 @@ def plan(model: nn.Module, recipe: PlanLike, *, seed: int | None = None) -> Plan
     >>> plan(conv, "glorot_uniform", seed=0)["weight"].fans
     Fans(fan_in=288, fan_out=576)
     """
-    return planned(describe(model).model, recipe, seed)
+    return planned(describe(model, name_prefix).model, recipe, seed)
 
 
 def initialize(
@@ -50,13 +54,16 @@ def initialize(
     seed: int | None = None,
     device: Device | None = None,
     buffers: Buffers | None = None,
+    name_prefix: str = "",
 ) -> Plan:
     """Plan a model's initialization and apply it: all parameters are set, or, after an error, none.
 
     Parameters
     ----------
-    model, recipe, seed
-        As for `plan`.
+    model, recipe, seed, name_prefix
+        As for `plan`. Of a model sharded by ``fully_shard``, ``parallelize_module`` or ``distribute_tensor``
+        each rank fills its own shards, whose values do not depend on the sharding; ranks first agree on the
+        plan.
     device : device, optional
         Where parameters and buffers on the meta device are to live.
     buffers : callable, optional
@@ -77,7 +84,9 @@ def initialize(
     >>> bool((model.weight.detach().numpy() == values).all())
     True
     """
-    described = describe(model)
+    if isinstance(model, nn.Module):
+        reshard(model.modules())
+    described = describe(model, name_prefix)
     made = planned(described.model, recipe, seed)
     apply(made, described, device, buffers)
     return made

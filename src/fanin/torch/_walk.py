@@ -75,8 +75,10 @@ class Described:
     places: tuple[Place, ...]
 
 
-def describe(module: nn.Module) -> Described:
+def describe(module: nn.Module, name_prefix: str = "") -> Described:
     """Every parameter of a module once, and what is known of it. Nothing is touched.
+
+    Canonical names begin with ``name_prefix``: that of the whole model, when this is a part of it.
 
     Raises
     ------
@@ -86,11 +88,11 @@ def describe(module: nn.Module) -> Described:
     if not isinstance(module, nn.Module):
         raise PlanError(f"`model` must be a torch.nn.Module, got {type(module).__name__}")
     with at_rest(module):
-        return _describe(module)
+        return _describe(module, name_prefix)
 
 
-def _describe(module: nn.Module) -> Described:
-    everywhere = tuple(places(module))
+def _describe(module: nn.Module, name_prefix: str) -> Described:
+    everywhere = tuple(places(module, name_prefix))
     found = tuple(place for place in everywhere if wrapped(place.module) is None)
     for place in found:
         _check_module(place)
@@ -116,9 +118,9 @@ def _describe(module: nn.Module) -> Described:
     return Described(Model(tuple(stored), facts_of(module, found)), slots, everywhere)
 
 
-def places(module: nn.Module) -> Iterator[Place]:
+def places(module: nn.Module, name_prefix: str = "") -> Iterator[Place]:
     """Every module, once for each place it stands at, parents first."""
-    waiting = [(Place(module, "", "", None), frozenset[int]())]
+    waiting = [(Place(module, "", name_prefix, None), frozenset[int]())]
     while waiting:
         place, above = waiting.pop()
         yield place

@@ -1,0 +1,99 @@
+"""What users call: plan, initialize."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from fanin.dtypes import as_dtype
+from fanin.errors import PlanError
+from fanin.keras._values import aligned, tensor
+from fanin.keras._walk import Described, describe
+from fanin.model import Tensor
+from fanin.plan import Plan
+from fanin.planning import PlanLike, paired, planned
+
+
+def plan(model: keras.Layer, recipe: PlanLike, *, seed: int | None = None) -> Plan:
+    """What every parameter of a model would get. Nothing is touched, nothing is drawn.
+
+    Parameters
+    ----------
+    model : keras.Model or keras.Layer
+        Built: by an input shape, or by a call.
+    recipe : str, Initializer, Recipe, Plan or Path
+        A recipe's name (``"gpt2"``), an initializer or its name (``"he_normal"``: it fills kernels, the rest
+        starts neutral), a `fanin.Recipe`, a TOML or JSON file of one, or a plan or its file.
+    seed : int
+        0 .. 2**64 - 1; a plan has its own.
+
+    Returns
+    -------
+    Plan
+        One row per parameter. State (moving averages, adapted statistics, seeds, metrics) is none.
+
+    Raises
+    ------
+    RecipeError
+        When a rule matches no parameter, or a recipe needs a fact that the model does not show.
+    PlanError
+        When no rule matches a parameter, a layer is not built, or one is quantized.
+
+    Examples
+    --------
+    >>> conv = keras.layers.Conv2D(128, 3, groups=2)
+    >>> conv.build((None, 32, 32, 64))
+    >>> plan(conv, "glorot_uniform", seed=0)["weight"].fans
+    Fans(fan_in=288, fan_out=576)
+    """
+    return planned(describe(model).model, recipe, seed)
+
+
+def initialize(model: keras.Layer, recipe: PlanLike, *, seed: int | None = None) -> Plan:
+    """Plan a model's initialization and apply it: all parameters are set, or, after an error, none.
+
+    Parameters
+    ----------
+    model, recipe, seed
+        As for `plan`.
+
+    Returns
+    -------
+    Plan
+        What was applied.
+
+    Examples
+    --------
+    >>> layer = keras.layers.Dense(2)
+    >>> layer.build((None, 3))
+    >>> applied = initialize(layer, "he_normal", seed=0)
+    >>> import fanin
+    >>> values = fanin.HeNormal()((3, 2), seed=0, name="weight", axes="io")
+    >>> bool((keras.ops.convert_to_numpy(layer.kernel.value) == values).all())
+    True
+    """
+    described = describe(model)
+    made = planned(described.model, recipe, seed)
+    _apply(made, described)
+    return made
+
+
+def _apply(made: Plan, described: Described) -> None:
+    targets = [
+        (stored, described.variables[mine.path])
+        for stored, mine in paired(made, described.model)
+        if made.sets(stored.path)
+    ]
+    for stored, variable in targets:
+        if getattr(variable.value, "is_meta", False):
+            raise PlanError(f"{stored.pieces[0].name!r} is on the meta device; build the model on another")
+    for stored, variable in targets:
+        variable.assign(_values(made, stored, variable))
+
+
+def _values(made: Plan, stored: Tensor, variable: keras.Variable) -> Any:
+    """What a variable is to be: its present value where the plan keeps it."""
+    values = aligned(stored.shape, as_dtype(stored.dtype))
+    if any(row.initializer is None for row, _ in made.parts(stored)):
+        np.copyto(values, keras.ops.convert_to_numpy(variable.value))
+    return tensor(made.fill(stored.path, out=values))

@@ -1,0 +1,172 @@
+"""Real ranks: a small llama and a mixture of experts, sharded in every usual way, as one process makes them.
+
+``python ranks.py WORLD FOLDER`` forks WORLD processes with gloo; rank 0 writes what it found as JSON. Forking
+after the imports keeps eight ranks on two cores bearable.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import transformers
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+import fanin.torch as ft
+
+SEED = 5
+TENSOR_PARALLEL = {
+    "self_attn.q_proj": ColwiseParallel,
+    "self_attn.k_proj": ColwiseParallel,
+    "self_attn.v_proj": ColwiseParallel,
+    "self_attn.o_proj": RowwiseParallel,
+    "mlp.gate_proj": ColwiseParallel,
+    "mlp.up_proj": ColwiseParallel,
+    "mlp.down_proj": RowwiseParallel,
+}
+
+
+def llama():
+    sizes = {"hidden_size": 48, "intermediate_size": 80, "vocab_size": 101, "max_position_embeddings": 32}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 8, "num_hidden_layers": 2}
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, **heads))
+
+
+def mixtral():
+    sizes = {"hidden_size": 32, "intermediate_size": 40, "vocab_size": 67, "max_position_embeddings": 32}
+    heads = {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "num_hidden_layers": 2,
+        "num_local_experts": 4,
+    }
+    return transformers.MixtralForCausalLM(transformers.MixtralConfig(**sizes, **heads))
+
+
+def fsdp(model, mesh):
+    for block in model.model.layers:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def tensor_parallel(model, mesh):
+    for block in model.model.layers:
+        parallelize_module(block, mesh, {name: style() for name, style in TENSOR_PARALLEL.items()})
+
+
+def experts(model, mesh):
+    """Each rank holds whole experts."""
+    for module in model.modules():
+        if type(module).__name__ == "MixtralExperts":
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                whole = distribute_tensor(parameter.detach(), mesh, [Shard(0)], src_data_rank=None)
+                setattr(module, name, torch.nn.Parameter(whole))
+
+
+def layouts(world):
+    """(name, model, what shards it) for a world of this size."""
+    flat = init_device_mesh("cpu", (world,))
+    yield "fsdp", llama, lambda model: fsdp(model, flat)
+    yield "fsdp", mixtral, lambda model: fsdp(model, flat)
+    if world in (1, 2, 4, 8):
+        yield "tp", llama, lambda model: tensor_parallel(model, flat)
+    if world in (1, 2, 4):
+        yield "experts", mixtral, lambda model: experts(model, flat)
+    if world in (4, 8):
+        grid = init_device_mesh("cpu", (2, world // 2), mesh_dim_names=("dp", "tp"))
+
+        def both(model):
+            tensor_parallel(model, grid["tp"])
+            fsdp(model, grid["dp"])
+
+        yield "fsdp x tp", llama, both
+        yield "hsdp", llama, lambda model: fsdp(model, grid)
+    if world == 8:
+        cube = init_device_mesh("cpu", (2, 2, 2), mesh_dim_names=("replicas", "dp", "tp"))
+
+        def all_three(model):
+            tensor_parallel(model, cube["tp"])
+            fsdp(model, cube["replicas", "dp"])
+
+        yield "hsdp x tp", llama, all_three
+
+
+def digest(tensors):
+    """One SHA-256 of named full tensors."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(name.encode() + tensor.detach().contiguous().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def gathered(model):
+    return {
+        name: parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+        for name, parameter in model.named_parameters()
+    }
+
+
+def check(name, build, shard, expected):
+    """Initialize on the meta device and in memory; what differs from one process, and what a step costs."""
+    found = {"layout": name, "model": build.__name__}
+    for where in ("meta", "cpu"):
+        with torch.device(where):
+            model = build()
+        shard(model)
+        ft.initialize(model, "gpt2", seed=SEED, device="cpu")
+        found[where] = digest(gathered(model)) == expected[build.__name__]
+        held = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
+        found["elements"] = sum(tensor.numel() for tensor in held)
+        if name == "experts":  # transformers runs sharded experts by other means
+            continue
+        loss = model(torch.arange(12).reshape(2, 6), labels=torch.arange(12).reshape(2, 6)).loss
+        loss.backward()
+        found[f"{where} loss"] = float(loss.detach())
+    return found
+
+
+def rank_main(rank, world, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    torch.set_num_threads(1)
+    expected = {}
+    for build in (llama, mixtral):
+        model = build()
+        ft.initialize(model, "gpt2", seed=SEED)
+        expected[build.__name__] = digest(gathered(model))
+    found = [check(*layout, expected) for layout in layouts(world)]
+    every = [None] * world
+    dist.all_gather_object(every, found)
+    if rank == 0:
+        (Path(folder) / "found.json").write_text(json.dumps(every))
+    dist.destroy_process_group()
+
+
+def main():
+    world, folder = int(sys.argv[1]), sys.argv[2]
+    transformers.logging.set_verbosity_error()
+    children = []
+    for rank in range(world):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                rank_main(rank, world, folder)
+                code = 0
+            except Exception:  # a fork must not go back into its parent's code
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(code)
+        children.append(pid)
+    failed = [pid for pid in children if os.waitpid(pid, 0)[1] != 0]
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
