@@ -226,3 +226,17 @@ def windows(shape: tuple[int, ...], most: int) -> Iterator[Window]:
     step = most // row
     for at in range(0, shape[0], step):
         yield slice(at, min(at + step, shape[0])), *whole[1:]
+
+
+def moved(window: Window, inner: Window | None) -> Window:
+    """A window inside another, as a window of the full tensor.
+
+    >>> moved((slice(3, 9),), (slice(1, 2),))
+    (slice(4, 5, None),)
+    """
+    if inner is None:
+        return window
+    return tuple(
+        slice(outer.start + part.start, outer.start + part.stop)
+        for outer, part in zip(window, inner, strict=True)
+    )

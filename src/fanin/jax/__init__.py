@@ -1,4 +1,12 @@
-"""fanin for JAX: initializers in the protocol of ``jax.nn.initializers``, for Flax layers and alone."""
+"""fanin for JAX: plan a model's initialization and apply it; initializers in JAX's own protocol.
+
+Models are modules of Flax (nnx or linen) and Equinox, and any tree of arrays.
+
+>>> import jax, jax.numpy as jnp, fanin.jax as fj
+>>> shapes = {"dense": {"kernel": jax.ShapeDtypeStruct((784, 256), jnp.float32)}}
+>>> params = fj.initialize(shapes, "he_normal", seed=0)
+>>> w = fj.he_normal()(jax.random.key(0), (784, 256))
+"""
 
 from fanin.fans import Axes as Axes
 from fanin.jax import _recurrent as _recurrent

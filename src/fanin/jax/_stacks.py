@@ -95,7 +95,7 @@ def without(shape: tuple[int, ...], at: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for axis, size in enumerate(shape) if axis not in at)
 
 
-def stacked(piece: Piece, shape: tuple[int, ...], at: tuple[int, ...]) -> Iterator[Piece]:
+def stacked(piece: Piece, shape: tuple[int, ...], at: tuple[int, ...], *, blocks: bool) -> Iterator[Piece]:
     """Each layer's part of a stored tensor: ``piece`` is that of one, ``{}`` in its name its number."""
     if not at:
         yield piece
@@ -110,7 +110,7 @@ def stacked(piece: Piece, shape: tuple[int, ...], at: tuple[int, ...]) -> Iterat
             piece,
             axes=replace(axes, members=(*((str(k),) for k in index), *inner)),
             window=tuple(window),
-            block=index[0] if piece.block is None else piece.block,
+            block=index[0] if blocks else piece.block,
         )
 
 

@@ -86,7 +86,9 @@ def describe(tree: Any, axes: AxesOf | None, traced: Traced | None = None) -> De
             told[leaf.path] = _unknown(leaf, by_words=by_words)
     numbered = _numbered(leaves, told, len(start))
     pieces = {
-        path: tuple(_pieces(leaves[path], told[path], numbered[path])) for path in told if path in leaves
+        path: tuple(_pieces(leaves[path], told[path], numbered[path], len(start)))
+        for path in told
+        if path in leaves
     }
     stored, slots = [], {}
     for several in _tied([leaves[path] for path in pieces], pieces):
@@ -247,14 +249,18 @@ def _numbered(
     return found
 
 
-def _pieces(leaf: Node, told: Told, numbered: tuple[int, ...]) -> Iterator[Piece]:
-    """The parts of a stored tensor with their names."""
+def _pieces(leaf: Node, told: Told, numbered: tuple[int, ...], root: int) -> Iterator[Piece]:
+    """The parts of a stored tensor with their names.
+
+    Stacked modules that hold layers are the blocks of a deep network; stacked layers and models are not.
+    """
     words = itertools.chain.from_iterable(
         [*("{}" for number in numbered if number == depth), *leaf.names[depth : min(depth + 1, told.depth)]]
         for depth in range(told.depth + 1)
     )
     named = replace(told.piece, name=".".join(filter(None, (*words, told.piece.name))))
-    yield from stacked(named, tuple(leaf.array.shape), told.at)
+    blocks = leaf.block is None and any(root < number < told.depth for number in numbered[:1])
+    yield from stacked(named, tuple(leaf.array.shape), told.at, blocks=blocks)
 
 
 def _tied(leaves: Sequence[Node], pieces: Mapping[Path, tuple[Piece, ...]]) -> Iterator[list[Node]]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fanin._types import Array
+from fanin._types import Array, Window
 from fanin.checkpoints import tensors_of, values
 from fanin.checkpoints.safetensors import DTYPES
 from fanin.dtypes import as_dtype
-from fanin.layout import windows
+from fanin.layout import moved, windows
 from fanin.plan import Plan
 
 ELEMENTS = 1 << 22  # compared at once
@@ -68,25 +68,36 @@ def verify(
             )
             continue
         if plan.sets(tensor.path):
-            found += first_difference(plan, tensor.path, values(file, entry))
+            held = values(file, entry)
+            whole = tuple(slice(0, size) for size in tensor.shape)
+            found += first_difference(plan, tensor.path, whole, held.__getitem__)
         done += math.prod(tensor.shape)
         if on_progress is not None:
             on_progress(done, total)
     return found
 
 
-def first_difference(plan: Plan, path: str, held: Array) -> Iterator[Mismatch]:
-    """The first element that differs from the plan's; what it keeps is not compared."""
+def first_difference(
+    plan: Plan, path: str, window: Window, held: Callable[[Window], Array]
+) -> Iterator[Mismatch]:
+    """The first element of a window of a stored tensor that differs from the plan's, if one does.
+
+    ``held(part)`` gives the values of a part of the window, in its own coordinates. What the plan keeps is
+    not compared.
+    """
     tensor = plan.tensor(path)
-    whole = any(row.initializer is not None and row.initializer.coupled for row, _ in plan.parts(tensor))
+    shape = tuple(part.stop - part.start for part in window)
+    coupled = any(row.initializer is not None and row.initializer.coupled for row, _ in plan.parts(tensor))
     bits = np.dtype(f"u{as_dtype(tensor.dtype).itemsize}")
-    for window in windows(tensor.shape, math.prod(tensor.shape) if whole else ELEMENTS):
-        place: Any = (..., *window)
-        part = np.array(held[place], order="C")
-        made = plan.fill(path, window=window, out=part.copy())
-        wrong = np.atleast_1d(made.view(bits) != part.view(bits))
+    for inner in windows(shape, max(1, math.prod(shape)) if coupled else ELEMENTS):
+        place: Any = (..., *inner)
+        values = np.array(held(place), order="C")
+        made = plan.fill(path, window=moved(window, inner), out=values.copy())
+        wrong = np.atleast_1d(made.view(bits) != values.view(bits))
         if wrong.any():
             at = tuple(int(axis[0]) for axis in np.nonzero(wrong))[: made.ndim]
-            index = tuple(where + side.start for where, side in zip(at, window, strict=True))
-            yield Mismatch(path, f"{part[at]}, planned {made[at]}", index)
+            index = tuple(
+                where + part.start + outer.start for where, part, outer in zip(at, inner, window, strict=True)
+            )
+            yield Mismatch(path, f"{values[at]}, planned {made[at]}", index)
             return

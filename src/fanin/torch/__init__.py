@@ -19,3 +19,4 @@ from fanin.torch import init as init
 from fanin.torch._layers import layer as layer
 from fanin.torch._verbs import initialize as initialize
 from fanin.torch._verbs import plan as plan
+from fanin.torch._verbs import verify as verify

@@ -10,6 +10,8 @@ from torch.distributed.tensor import DTensor
 
 from fanin._types import Array, Window
 from fanin.errors import PlanError
+from fanin.layout import moved
+from fanin.materialize import Mismatch, first_difference
 from fanin.model import Tensor
 from fanin.plan import Plan
 from fanin.planning import paired
@@ -17,8 +19,8 @@ from fanin.torch._agree import agree
 from fanin.torch._buffers import Buffers, rebuild
 from fanin.torch._overlap import overlap
 from fanin.torch._parametrized import at_rest, hold, take, tried, with_memory
-from fanin.torch._sharded import local, local_memory, moved, resharded, with_local_memory
-from fanin.torch._tensors import check, fill
+from fanin.torch._sharded import local, local_memory, resharded, with_local_memory
+from fanin.torch._tensors import as_array, as_bytes, check, fill
 from fanin.torch._walk import Described, Slot
 
 Device: TypeAlias = str | int | torch.device
@@ -90,6 +92,28 @@ def _targets(plan: Plan, described: Described) -> Iterator[Target]:
     """The plan's tensors beside the module's, paired by the canonical names in them."""
     for tensor, mine in paired(plan, described.model):
         yield Target(tensor, described.slots[mine.path])
+
+
+def differences(plan: Plan, described: Described) -> Iterator[Mismatch]:
+    """Where a module's values are not the plan's: of each tensor, on this rank, the first element."""
+    for target in _targets(plan, described):
+        path = target.planned.path
+        if target.lost:
+            yield Mismatch(path, "has no values: it is on the meta device")
+        elif target.parametrization is not None and plan.sets(path):
+            expected = _try(plan, target).parameters()
+            pairs = zip(expected, target.memory, strict=True)
+            if not all(torch.equal(as_bytes(one), as_bytes(two)) for one, two in pairs):
+                yield Mismatch(path, "is computed from other values than the planned ones")
+        elif plan.sets(path):
+            memory, rectangles = local(target.value)
+            for window, place in rectangles:
+                part = memory.detach()[place]
+                yield from first_difference(plan, path, window, partial(_values, part))
+
+
+def _values(tensor: torch.Tensor, window: Any) -> Array:
+    return as_array(tensor[window].cpu())
 
 
 # --- checking ------------------------------------------------------------------------------------

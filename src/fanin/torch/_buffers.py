@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from fanin.errors import PlanError
+from fanin.torch._tensors import as_bytes
 from fanin.torch._walk import Place
 
 Buffers: TypeAlias = Callable[[str, nn.Module, torch.Tensor], torch.Tensor | None]
@@ -165,7 +166,7 @@ def _agreed(
                 return
     for each, path in zip(lost, paths, strict=True):
         one, two = (module.get_buffer(path) for module in made)
-        if not one.is_meta and _fits(one, each.buffer) and torch.equal(_bytes(one), _bytes(two)):
+        if not one.is_meta and _fits(one, each.buffer) and torch.equal(as_bytes(one), as_bytes(two)):
             yield each, one
 
 
@@ -230,10 +231,6 @@ def _fits(value: torch.Tensor, buffer: torch.Tensor) -> bool:
     return value.shape == buffer.shape and (
         value.dtype == buffer.dtype or (value.is_floating_point() and buffer.is_floating_point())
     )
-
-
-def _bytes(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
 def _shown(value: object) -> str:

@@ -94,20 +94,6 @@ def _places(runs: list[Run]) -> Iterator[tuple[Run, Run]]:
         at += stop - start
 
 
-def moved(window: Window, inner: Window | None) -> Window:
-    """A window inside another, as a window of the full tensor.
-
-    >>> moved((slice(3, 9),), (slice(1, 2),))
-    (slice(4, 5, None),)
-    """
-    if inner is None:
-        return window
-    return tuple(
-        slice(outer.start + part.start, outer.start + part.stop)
-        for outer, part in zip(window, inner, strict=True)
-    )
-
-
 def local_memory(tensor: torch.Tensor) -> torch.Tensor:
     """What a rank holds of a tensor: all of a plain one."""
     return tensor._local_tensor if isinstance(tensor, DTensor) else tensor

@@ -166,12 +166,12 @@ def fill(
     values = tensor.detach()
     if values.device.type == "cpu":
         increment_version(tensor)  # first: one too many costs nothing, one too few is a wrong gradient
-        write(None, _array(values))
+        write(None, as_array(values))
     else:
         _through_host(values, write, values.numel() if whole else HOST_BYTES // values.itemsize)
 
 
-def _array(tensor: Tensor) -> Array:
+def as_array(tensor: Tensor) -> Array:
     """A NumPy view of CPU memory."""
     name = dtype_name(tensor.dtype)
     if name not in EXTENDED:
@@ -195,7 +195,12 @@ def _through_host(tensor: Tensor, write: Write, most: int) -> None:
         if mine in copied:
             copied[mine].synchronize()
         buffer = buffers[mine][: part.numel()].view(part.shape)
-        write(window, _array(buffer))
+        write(window, as_array(buffer))
         part.copy_(buffer, non_blocking=pinned)
         if pinned:
             copied[mine] = stream.record_event()
+
+
+def as_bytes(tensor: Tensor) -> Tensor:
+    """A tensor's bytes in row-major order."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)

@@ -1,10 +1,13 @@
-"""What users call: plan, initialize."""
+"""What users call: plan, initialize, verify."""
+
+from pathlib import Path
 
 from torch import nn
 
+from fanin.materialize import Mismatch
 from fanin.plan import Plan
 from fanin.planning import PlanLike, planned
-from fanin.torch._apply import Device, apply
+from fanin.torch._apply import Device, apply, differences
 from fanin.torch._buffers import Buffers
 from fanin.torch._sharded import reshard
 from fanin.torch._walk import describe
@@ -90,3 +93,38 @@ def initialize(
     made = planned(described.model, recipe, seed)
     apply(made, described, device, buffers)
     return made
+
+
+def verify(model: nn.Module, plan: Plan | str | Path, *, name_prefix: str = "") -> list[Mismatch]:
+    """Where a model's values are not those of a plan, bit for bit; nothing if it is as it was initialized.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Of a sharded model each rank compares its own shards.
+    plan : Plan or path
+        What it should hold.
+    name_prefix : str
+        As for `plan`.
+
+    Returns
+    -------
+    list of Mismatch
+        For each tensor that differs its path, the first element that does, and both values.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = nn.Linear(3, 2)
+    >>> applied = initialize(model, "zeros", seed=0)
+    >>> verify(model, applied)
+    []
+    >>> with torch.no_grad():
+    ...     model.weight[1, 2] = 0.5
+    >>> print(verify(model, applied)[0])
+    weight[1, 2]: 0.5, planned 0.0
+    """
+    if not isinstance(plan, Plan):
+        plan = Plan.from_file(plan)
+    reshard(model.modules())
+    return list(differences(plan, describe(model, name_prefix)))

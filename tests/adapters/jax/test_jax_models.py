@@ -543,9 +543,51 @@ def test_an_ensemble_of_models_has_the_number_of_the_model_in_front() -> None:
             self.a, self.b = nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)
 
     pair = abstract(lambda: nnx.vmap(Pair, in_axes=0, out_axes=0)(nnx.Rngs(0).split(2)))
-    names = [row.name for row in fj.plan(pair, "he_normal", seed=0).rows]
-    assert "0.a.weight" in names
-    assert "1.b.bias" in names
+    plan = fj.plan(pair, "he_normal", seed=0)
+    assert plan["0.a.weight"].fans == (3, 4)
+    assert plan["1.b.bias"].shape == (2,)
+    assert plan.facts == {}
+
+
+def test_stacked_heads_are_no_blocks() -> None:
+    class Heads(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            split, options = {"params": True}, {"in_axes": None, "axis_size": 4}
+            heads = nn.vmap(nn.Dense, variable_axes={"params": 0}, split_rngs=split, **options)
+            return heads(5, name="heads")(nn.Dense(3)(x))
+
+    plan = fj.plan(Heads(), "he_normal", seed=0, inputs=(jnp.ones((2, 6)),))
+    assert plan["heads.3.weight"].fans == (3, 5)
+    assert plan.facts == {}
+
+
+def test_modules_that_are_no_trees_and_lists_of_linen_have_the_names_of_their_places() -> None:
+    class Opaque(nnx.Module, pytree=False):
+        def __init__(self) -> None:
+            self.fc, self.size, self.act = nnx.Linear(2, 3, rngs=rngs()), 3, nnx.relu
+
+    model = fj.initialize(Opaque(), HE, seed=0)
+    assert (model.fc.kernel[...] == HE((2, 3), seed=0, name="fc.weight")).all()
+
+    class Tagger(nn.Module):
+        def setup(self) -> None:
+            self.embed = nn.Embed(7, 6)
+            self.rnn = nn.Bidirectional(nn.RNN(nn.LSTMCell(6)), nn.RNN(nn.OptimizedLSTMCell(6)))
+            self.layers = [nn.Dense(6) for _ in range(2)]
+
+        def __call__(self, tokens: jax.Array) -> jax.Array:
+            x = self.rnn(self.embed(tokens))
+            for layer in self.layers:
+                x = layer(x)
+            return self.embed.attend(x)
+
+    tokens = jnp.zeros((2, 3), jnp.int32)
+    plan = fj.plan(Tagger(), HE, seed=0, inputs=tokens)
+    names = [row.name for row in plan.rows]
+    assert names[0] == "embed.weight"
+    assert {"rnn.weight_hh.cell_gate", "rnn.reverse.weight_hh.cell_gate", "layers_1.bias"} < set(names)
+    assert jnp.isfinite(Tagger().apply(fj.initialize(Tagger(), plan, inputs=tokens), tokens)).all()
 
 
 class Residual(nn.Module):

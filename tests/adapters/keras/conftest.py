@@ -1,4 +1,4 @@
-"""The architectures of keras.applications are built once, on TensorFlow; plans do not depend on the backend."""
+"""keras.applications are built once, on TensorFlow: plans do not depend on the backend."""
 
 import keras
 
