@@ -163,6 +163,16 @@ def test_usable_cores_without_affinity_or_control_group_are_the_machines(monkeyp
     assert threads.usable_cores() == 1
 
 
+@pytest.mark.parametrize(("ranks", "expected"), [("1", 6), ("2", 3), ("4", 1), ("8", 1), ("0", 6), ("x", 6)])
+def test_the_ranks_of_a_host_share_its_cores(ranks, expected, monkeypatch, use_threads):
+    use_threads(None)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 6)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    assert threads.threads() == expected
+    use_threads(5)
+    assert threads.threads() == 5
+
+
 FORK = """
 import os, sys
 import fanin

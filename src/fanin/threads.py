@@ -47,8 +47,14 @@ def set_threads(n: int | None) -> None:
 
 
 def threads() -> int:
-    """How many threads fill: what `set_threads` set, or one per usable core."""
-    return _chosen or usable_cores()
+    """How many threads fill: what `set_threads` set, or one per usable core, shared by the ranks of a host."""
+    return _chosen or max(1, usable_cores() // _local_ranks())
+
+
+def _local_ranks() -> int:
+    """Processes that a launcher such as torchrun has started on this host."""
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return int(ranks) if ranks.isdecimal() and int(ranks) > 0 else 1
 
 
 def run_all(work: Iterable[Callable[[], None]]) -> None:

@@ -95,6 +95,5 @@ def _values(made: Plan, stored: Tensor, variable: keras.Variable) -> Any:
     """What a variable is to be: its present value where the plan keeps it."""
     values = aligned(stored.shape, as_dtype(stored.dtype))
     if any(row.initializer is None for row, _ in made.parts(stored)):
-        now = keras.ops.convert_to_tensor(variable)  # NumPy 2 warns of the variable itself
-        np.copyto(values, keras.ops.convert_to_numpy(now))
+        np.copyto(values, keras.ops.convert_to_numpy(variable))
     return tensor(made.fill(stored.path, out=values))

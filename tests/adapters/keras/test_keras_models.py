@@ -27,7 +27,7 @@ DRAWN = Recipe([KERNELS, Rule(role("*"), "random_normal", optional=True)])
 
 
 def value(variable):
-    return np.array(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)))
+    return np.array(keras.ops.convert_to_numpy(variable))
 
 
 def values(model):

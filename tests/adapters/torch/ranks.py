@@ -16,9 +16,10 @@ import torch.distributed as dist
 import transformers
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
+import fanin
 import fanin.torch as ft
 
 SEED = 5
@@ -98,6 +99,45 @@ def layouts(world):
         yield "hsdp x tp", llama, all_three
 
 
+class Stage(torch.nn.Sequential):
+    """A pipeline stage whose names were counted afresh."""
+
+    def __init__(self, last):
+        super().__init__(torch.nn.Linear(4, 4), torch.nn.Linear(4, 5 if last else 4))
+        if last:
+            self.head = torch.nn.Linear(5, 3)
+
+
+def stages(rank, world):
+    """What a two-stage pipeline makes, with and without a prefix, and ranks that differ in the seed."""
+    found = {"layout": "stages"}
+    mesh = init_device_mesh("cpu", (world,))
+    stage = Stage(last=rank >= world // 2)
+    for name, parameter in list(stage.named_parameters()):
+        module, _, attribute = name.rpartition(".")
+        placed = DTensor.from_local(parameter.detach(), mesh, [Replicate()], run_check=False)
+        setattr(stage.get_submodule(module), attribute, torch.nn.Parameter(placed))
+    before = [parameter.to_local().clone() for parameter in stage.parameters()]
+    for what, arguments in (
+        ("without prefix", {"seed": 1}),
+        ("other seeds", {"seed": rank, "name_prefix": f"{int(rank >= world // 2)}."}),
+        ("other recipes", {"seed": 1, "recipe": ("he_normal", "zeros")[rank % 2]}),
+    ):
+        recipe = arguments.pop("recipe", "he_normal")
+        try:
+            ft.initialize(stage, recipe, **arguments)
+            found[what] = "no error"
+        except fanin.PlanError as error:
+            found[what] = str(error)
+    found["untouched"] = all(
+        torch.equal(old, new.to_local()) for old, new in zip(before, stage.parameters(), strict=True)
+    )
+    plan = ft.initialize(stage, "he_normal", seed=1, name_prefix=f"stage{int(rank >= world // 2)}.")
+    found["names"] = [row.name for row in plan.rows]
+    found["verified"] = ft.verify(stage, plan, name_prefix=f"stage{int(rank >= world // 2)}.") == []
+    return found
+
+
 def digest(tensors):
     """One SHA-256 of named full tensors."""
     total = hashlib.sha256()
@@ -120,8 +160,9 @@ def check(name, build, shard, expected):
         with torch.device(where):
             model = build()
         shard(model)
-        ft.initialize(model, "gpt2", seed=SEED, device="cpu")
+        plan = ft.initialize(model, "gpt2", seed=SEED, device="cpu")
         found[where] = digest(gathered(model)) == expected[build.__name__]
+        found[f"{where} verified"] = ft.verify(model, plan) == []
         held = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
         found["elements"] = sum(tensor.numel() for tensor in held)
         if name == "experts":  # transformers runs sharded experts by other means
@@ -141,6 +182,8 @@ def rank_main(rank, world, folder):
         ft.initialize(model, "gpt2", seed=SEED)
         expected[build.__name__] = digest(gathered(model))
     found = [check(*layout, expected) for layout in layouts(world)]
+    if world == 2:
+        found.append(stages(rank, world))
     every = [None] * world
     dist.all_gather_object(every, found)
     if rank == 0:
