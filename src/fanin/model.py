@@ -93,7 +93,7 @@ class Piece:
 
     def slices(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
         """Its rectangle of a stored shape, after `split`."""
-        sizes = self.whole.atoms(shape)
+        sizes = self.whole.atoms(shape) if self.split else shape
         return tuple(slice(*part) for part in self.window or ((0, size) for size in sizes))
 
     @property

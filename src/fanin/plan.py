@@ -134,10 +134,16 @@ class Plan:
         """Whether anything in a stored tensor is set rather than kept."""
         return any(row.initializer is not None for row, _ in self.parts(self.tensor(path)))
 
-    def parts(self, tensor: Tensor) -> Iterator[tuple[Row, Member]]:
-        for piece in tensor.pieces:
-            for member in piece.members(tensor.shape):
-                yield self[member.name], member
+    def parts(self, tensor: Tensor) -> tuple[tuple[Row, Member], ...]:
+        """The parameters in a stored tensor: each row, and its shape and axes there."""
+        return self._parts[tensor.path]
+
+    @cached_property
+    def _parts(self) -> dict[str, tuple[tuple[Row, Member], ...]]:
+        return {
+            tensor.path: tuple((self[member.name], member) for member in _members(tensor))
+            for tensor in self.tensors
+        }
 
     # --- values ----------------------------------------------------------------------------------
 

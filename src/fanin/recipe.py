@@ -63,21 +63,28 @@ class Match:
 
     def reason(self, piece: Piece, member: Member) -> str | None:
         """The alternatives by which a parameter is meant, in words; None if it is not."""
-        found = {
-            "name": _first(self.name, member.name),
-            "role": _first(self.role, piece.role),
-            "layer": _first(self.layer, piece.layer),
-            "activation": _first(self.activation, piece.activation),
-            "shape": next((pattern for pattern in self.shape if _has_shape(pattern, member.shape)), None),
-            "block": next((str(index) for index in self.block if index == piece.block), None),
-        }
-        if any(getattr(self, condition) and said is None for condition, said in found.items()):
-            return None
-        return ", ".join(
-            said if condition == "name" else f"{condition} {said}"
-            for condition, said in found.items()
-            if said
-        )
+        said = []
+        for what, patterns, text in (
+            ("", self.name, member.name),
+            ("role ", self.role, piece.role),
+            ("layer ", self.layer, piece.layer),
+            ("activation ", self.activation, piece.activation),
+        ):
+            if patterns:
+                hit = _first(patterns, text)
+                if hit is None:
+                    return None
+                said.append(what + hit)
+        if self.shape:
+            hit = next((pattern for pattern in self.shape if _has_shape(pattern, member.shape)), None)
+            if hit is None:
+                return None
+            said.append(f"shape {hit}")
+        if self.block:
+            if piece.block not in self.block:
+                return None
+            said.append(f"block {piece.block}")
+        return ", ".join(said)
 
     def __str__(self) -> str:
         said = [(c.name, " | ".join(map(str, getattr(self, c.name)))) for c in fields(self)]

@@ -64,11 +64,9 @@ def trace(module: Any, inputs: Any) -> Traced:
         path = (PARAMS, *called.path)
         layers.setdefault(path, called)  # parents first
         result = call(*args, **kwargs)
-        layers[path] = called  # of a lifted module the one inside, which is called last
         for node in walk(called.variables.get(PARAMS, {})):
             if node.is_leaf:
-                seen = shapes.setdefault(path + node.path, node.value.shape)
-                shapes[path + node.path] = min(seen, node.value.shape, key=len)
+                shapes.setdefault(path + node.path, node.value.shape)  # a layer's call ends before a stack's
         return result
 
     linen = sys.modules["flax.linen"]

@@ -15,6 +15,7 @@ from fanin.dtypes import KNOWN
 from fanin.errors import DtypeError, PlanError, near
 from fanin.fans import IO, Axes, AxesLike, as_axes, positive
 from fanin.jax._activations import followers
+from fanin.jax._arrays import check_dtype
 from fanin.jax._layers import LAYERS, nearest
 from fanin.jax._linen import PARAMS, Traced
 from fanin.jax._stacks import OWN, stacked, stacks, without
@@ -117,6 +118,10 @@ def _check(leaf: Node) -> None:
             f"{leaf.name!r} has dtype {array.dtype}, which holds no weights that can be drawn; take it out "
             f"of the tree; expected one of {', '.join(KNOWN)}"
         )
+    try:
+        check_dtype(array.dtype)
+    except DtypeError as error:
+        raise DtypeError(f"{leaf.name!r}: {error}") from error
     if 0 in array.shape:
         raise PlanError(f"{leaf.name!r} has no elements (shape {tuple(array.shape)})")
 
@@ -165,6 +170,8 @@ def _given(
     axes: AxesOf, leaves: Mapping[Path, Node], told: Mapping[Path, Told]
 ) -> Iterator[tuple[Path, Told]]:
     """What the user says: {glob: axes or (role, axes)}."""
+    if not isinstance(axes, Mapping):
+        raise PlanError(f"`axes` must map globs of names to axes or (role, axes), got {axes!r}")
     names = {path: _name(leaf, told.get(path)) for path, leaf in leaves.items()}
     for pattern, said in axes.items():
         role, of = said if isinstance(said, tuple) else (None, said)

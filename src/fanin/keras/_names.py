@@ -43,12 +43,12 @@ def children(layer: keras.Layer) -> Iterator[Child]:
     """The layers that a layer holds, each once."""
     held = next((HELD[kind] for kind in type(layer).__mro__ if kind in HELD), None)
     named = {} if held is None else {id(child): name for name, child in held(layer).items()}
-    known = attributes(layer)
     others = [child for child in layer._layers if id(child) not in named]
+    known = attributes(layer) if others else {}
     named |= {id(child): f"{known[id(child)]}." for child in others if id(child) in known}
     rest = [child for child in others if id(child) not in known]  # replaced in their attributes since
     named |= {id(child): name for name, child in in_model(rest).items()}
-    blocks = _blocks(layer)
+    blocks = _blocks(layer) if layer._layers else {}
     for child in layer._layers:
         yield Child(named[id(child)], child, blocks.get(id(child)))
 

@@ -89,10 +89,8 @@ def _slots(place: Place) -> Iterator[Slot]:
     layer = place.layer
     _check(place)
     said = _said(place) | place.said
-    named = attributes(layer)
     for variable in layer._trainable_variables:
-        name = place.name + named.get(id(variable), variable.name)
-        yield Slot(variable, said.get(id(variable)) or (_unknown(place, name, variable),))
+        yield Slot(variable, said.get(id(variable)) or (_unknown(place, variable),))
     after = followers(layer)
     for child in children(layer):
         block = child.block if place.block is None else place.block
@@ -149,8 +147,9 @@ def _where(place: Place) -> str:
     return repr(place.name[:-1] or "model")
 
 
-def _unknown(place: Place, name: str, variable: keras.Variable) -> Piece:
+def _unknown(place: Place, variable: keras.Variable) -> Piece:
     """A parameter of no layer that is known: a rule must name it."""
+    name = place.name + attributes(place.layer).get(id(variable), variable.name)
     axes = IO if len(variable.shape) > 1 else Axes((0,), ())
     return Piece(name, "unknown", type(place.layer).__name__, axes, block=place.block)
 

@@ -54,6 +54,10 @@ class Target(NamedTuple):
         return list(self.parametrization.parameters())
 
     @property
+    def sharded(self) -> bool:
+        return self.parametrization is None and isinstance(self.value, DTensor)
+
+    @property
     def lost(self) -> bool:
         return any(tensor.is_meta for tensor in self.memory)
 
@@ -67,7 +71,7 @@ def apply(plan: Plan, described: Described, device: Device | None, buffers: Buff
         Before anything is changed.
     """
     targets = list(_targets(plan, described))
-    if any(isinstance(target.value, DTensor) for target in targets):
+    if any(target.sharded for target in targets):
         agree(plan)
     for target in targets:
         _check(plan, target, device)
@@ -129,7 +133,7 @@ def _check(plan: Plan, target: Target, device: Device | None) -> None:
             raise PlanError(f"{kept[0]!r} is on the meta device and has no value to keep; give it a rule")
     elif plan.sets(target.planned.path):
         for tensor in target.memory:
-            check(tensor, name, allow_empty=isinstance(target.value, DTensor))
+            check(tensor, name, allow_empty=target.sharded)
         if target.parametrization is not None:
             _try(plan, target)
 

@@ -296,6 +296,8 @@ def test_values_are_those_of_the_canonical_names() -> None:
     expected = {
         "conv": HE((3, 3, 3, 8), seed=9, name="conv.weight", axes=fanin.Axes((-1,), (-2,), groups=2)),
         "q": HE((8, 8), seed=9, name="attn.q_proj.weight", axes="oi").T.reshape(8, 2, 4),
+        "k": HE((8, 8), seed=9, name="attn.k_proj.weight", axes="oi").T.reshape(8, 2, 4),
+        "v": HE((8, 8), seed=9, name="attn.v_proj.weight", axes="oi").T.reshape(8, 2, 4),
         "out": HE((8, 8), seed=9, name="attn.out_proj.weight", axes="oi").T.reshape(2, 4, 8),
         "fc": HE((8, 5), seed=9, name="fc.weight", dtype="bfloat16"),
         "embed": fanin.RandomNormal(0.0, 0.02)((11, 6), seed=9, name="embed.weight", axes="lookup"),
@@ -303,6 +305,8 @@ def test_values_are_those_of_the_canonical_names() -> None:
     got = {
         "conv": net.conv.kernel[...],
         "q": net.attn.query.kernel[...],
+        "k": net.attn.key.kernel[...],
+        "v": net.attn.value.kernel[...],
         "out": net.attn.out.kernel[...],
         "fc": net.fc.kernel[...],
         "embed": net.embed.embedding[...],
@@ -547,6 +551,28 @@ def test_an_ensemble_of_models_has_the_number_of_the_model_in_front() -> None:
     assert plan["0.a.weight"].fans == (3, 4)
     assert plan["1.b.bias"].shape == (2,)
     assert plan.facts == {}
+
+    class Blocks(nnx.Module):  # nothing but a stack is no ensemble
+        def __init__(self) -> None:
+            self.blocks = nnx.vmap(Pair, in_axes=0, out_axes=0)(nnx.Rngs(0).split(2))
+
+    plan = fj.plan(abstract(Blocks), "he_normal", seed=0)
+    assert plan["blocks.1.a.weight"].block == 1
+    assert plan.facts == {"n_layer": 2}
+
+
+def test_a_module_that_knows_its_parent_has_an_end() -> None:
+    class Child(nnx.Module):
+        def __init__(self, parent: nnx.Module) -> None:
+            self.parent, self.fc = parent, nnx.Linear(2, 3, rngs=rngs())
+
+    class Parent(nnx.Module):
+        def __init__(self) -> None:
+            self.child = Child(self)
+
+    model = fj.initialize(Parent(), HE, seed=0)
+    assert [row.name for row in fj.plan(model, HE, seed=0).rows] == ["child.fc.weight", "child.fc.bias"]
+    assert (model.child.fc.kernel[...] == HE((2, 3), seed=0, name="child.fc.weight")).all()
 
 
 def test_stacked_heads_are_no_blocks() -> None:

@@ -121,6 +121,8 @@ def test_axes_must_fit_and_name_something() -> None:
         fj.plan(params, HE, seed=0, axes={"v": "io"})
     with pytest.raises(ShapeError, match="do not fit a tensor of rank 2"):
         fj.plan(params, HE, seed=0, axes={"w": fanin.Axes((2,), (0,))})
+    with pytest.raises(PlanError, match=r"`axes` must map globs of names .*, got 'io'"):
+        fj.plan(params, HE, seed=0, axes="io")
     with pytest.raises(PlanError, match="no role 'kernal'"):
         fj.plan(params, HE, seed=0, axes={"w": ("kernal", "io")})
 
@@ -189,6 +191,11 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
         "'w' has dtype int32.*take it out of the tree",
     ),
     "complex": ({"w": shape(2, 2, dtype=jnp.complex64)}, DtypeError, "'w' has dtype complex64"),
+    "more bits than JAX has": (
+        {"w": np.zeros((2, 2))},
+        DtypeError,
+        "'w': `dtype` float64 needs 64-bit types",
+    ),
     "empty": ({"w": shape(2, 0)}, PlanError, r"'w' has no elements \(shape \(2, 0\)\)"),
     "nothing": ({"text": "a"}, PlanError, r"`model` \(dict\) holds no parameters"),
     "unknown": ({"pos": shape(5, 2)}, PlanError, r"no rule matches pos \(5, 2\) \(unknown, dict\)"),
