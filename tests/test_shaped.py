@@ -326,3 +326,11 @@ def test_calls_leave_no_state(row):
     for other in reversed(TABLE):
         make(other)
     assert make(row).tobytes() == first.tobytes()
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_an_initializer_knows_whether_it_draws(row):
+    assert row.init.drawn == row.drawn
+    name = "layers.0.attn.q_proj.weight"
+    one, two = (row.init(row.shape, seed=seed, name=name, axes=row.axes) for seed in (0, 1))
+    assert (one.tobytes() != two.tobytes()) == row.drawn

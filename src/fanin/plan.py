@@ -416,17 +416,13 @@ def _row(
     seed: int,
     described: dict[Any, Description],
 ) -> Row:
-    init = piece.own if init == OWN else None if init == KEEP else init
-    if isinstance(init, InDialect):
-        init = init.for_layer(member.shape, member.axes)
-    if isinstance(init, Initializer) and piece.padding_row is not None and not isinstance(init, Zeros):
-        init = WithRow(init, piece.padding_row)
+    chosen = _chosen(piece, member, init)
     said = None
-    if isinstance(init, Initializer):
-        sort = (id(init), str(init), *member[1:], tensor.dtype)  # an array is shown by its shape
+    if chosen is not None:
+        sort = (id(chosen), str(chosen), *member[1:], tensor.dtype)  # an array is shown by its shape
         if sort not in described:
-            _rehearse(member.name, init, member, tensor.dtype, seed, key)
-            described[sort] = init.describe(member.shape, member.axes)
+            _rehearse(member.name, chosen, member, tensor.dtype, seed, key)
+            described[sort] = chosen.describe(member.shape, member.axes)
         said = described[sort]
     shown = len(member.shape) > 1 or member.axes.known is not None
     return Row(
@@ -437,16 +433,27 @@ def _row(
         role=piece.role,
         layer=piece.layer,
         rule=reason,
-        initializer=init if isinstance(init, Initializer) else None,
+        initializer=chosen,
         fans=member.axes.fans(member.shape) if shown else None,
         mean=None if said is None else said.mean,
         std=None if said is None else said.std,
         dtype=tensor.dtype,
-        source="keep" if said is None else "constant" if said.std == 0 else "draw",
+        source="keep" if chosen is None else "draw" if chosen.drawn else "constant",
         key=key,
         activation=piece.activation,
         block=piece.block,
     )
+
+
+def _chosen(piece: Piece, member: Member, init: RuleInit | None) -> Initializer | None:
+    """What a rule's initializer means for one parameter; None keeps its value."""
+    chosen = piece.own if init == OWN else None if init == KEEP else init
+    if isinstance(chosen, InDialect):
+        chosen = chosen.for_layer(member.shape, member.axes)
+    if not isinstance(chosen, Initializer):
+        return None
+    padded = piece.padding_row is not None and not isinstance(chosen, Zeros)
+    return WithRow(chosen, piece.padding_row or 0) if padded else chosen
 
 
 def _rehearse(name: str, init: Initializer, member: Member, dtype: str, seed: int, key: str) -> None:

@@ -47,7 +47,7 @@ def set_threads(n: int | None) -> None:
 
 
 def threads() -> int:
-    """How many threads fill: what `set_threads` set, or one per usable core, shared by the ranks of a host."""
+    """How many threads fill: what `set_threads` set, or the usable cores, shared by the ranks of a host."""
     return _chosen or max(1, usable_cores() // _local_ranks())
 
 

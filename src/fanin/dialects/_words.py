@@ -115,6 +115,7 @@ class InDialect(Initializer):
             formula=core.formula,
             reference=f"{self.home}{self.word}",
             coupled=core.coupled,
+            drawn=core.drawn,
             uses_axes=core.uses_axes,
         )
 

@@ -38,6 +38,7 @@ class _RepeatLast(Initializer):
 
     values: np.ndarray[Any, np.dtype[Any]]
     verify_shape: Any = False
+    drawn = False
     formula = "w = value, its last element repeated"
 
     def _fill(self, where: Canvas, seed: int | None, name: str | None, axes: Axes) -> None:

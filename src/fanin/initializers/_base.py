@@ -84,6 +84,7 @@ class Initializer:
     formula: ClassVar[str]
     reference: ClassVar[str] = ""
     coupled: ClassVar[bool] = False
+    drawn: ClassVar[bool] = True  # False: the values are the same for every seed
     uses_axes: ClassVar[bool] = True  # False: values belong to the stored shape as it is
 
     def __call__(

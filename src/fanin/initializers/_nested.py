@@ -27,7 +27,7 @@ class Nested(Initializer):
         from fanin.initializers.catalogue import get  # the catalogue lists the classes that need it
 
         inner = get(self.inner)
-        self._set(inner=inner, coupled=inner.coupled, **checked)
+        self._set(inner=inner, coupled=inner.coupled, drawn=inner.drawn, **checked)
 
     @property
     def _within(self) -> Initializer:

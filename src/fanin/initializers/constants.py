@@ -38,6 +38,8 @@ class Constant(Initializer):
     [[1, 2], [3, 4]]
     """
 
+    drawn = False
+
     value: Any = 0.0
     uses_axes = False
     formula = "w = value"
@@ -92,6 +94,8 @@ class Constant(Initializer):
 @dataclass(frozen=True)
 class _Fixed(Initializer):
     """One number everywhere."""
+
+    drawn = False
 
     uses_axes = False
 
@@ -163,6 +167,8 @@ class Identity(Initializer):
     >>> Identity(2.0)((2, 3)).tolist()
     [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
     """
+
+    drawn = False
 
     gain: float = 1.0
     formula = "w[i, j] = gain if i == j else 0"

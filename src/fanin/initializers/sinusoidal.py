@@ -54,6 +54,8 @@ class Sinusoidal(Initializer):
     True
     """
 
+    drawn = False
+
     period: float = 10000.0
     halves: bool = False
     closed: bool = False

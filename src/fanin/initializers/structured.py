@@ -24,6 +24,8 @@ def check_count(what: str, value: object) -> int:
 class _Structured(Initializer):
     """Values are a function of the position alone."""
 
+    drawn = False
+
     def _fill(self, where: Canvas, seed: int | None, name: str | None, axes: Axes) -> None:
         kernel = self._kernel(where, axes)
         kernel.write(self._values(kernel), str(self))

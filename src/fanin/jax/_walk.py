@@ -63,8 +63,7 @@ def describe(tree: Any, axes: AxesOf | None, traced: Traced | None = None) -> De
         When there is no parameter, or one cannot be set, or a glob of ``axes`` names none.
     """
     start = () if traced is None else (PARAMS,)
-    layers = None if traced is None else traced.layers
-    nodes = list(walk(tree, layers, start))
+    nodes = list(walk(tree, None if traced is None else traced.layers, start))
     in_place = is_nnx(tree)  # then only variables can be set
     leaves = {
         node.path: node
@@ -75,32 +74,18 @@ def describe(tree: Any, axes: AxesOf | None, traced: Traced | None = None) -> De
         raise PlanError(f"`model` ({type(tree).__name__}) holds no parameters")
     for leaf in leaves.values():
         _check(leaf)
-    called = {path: at for at, path in enumerate(layers or ())}
-    in_order = sorted(nodes, key=lambda node: called.get(node.path, len(called)))
-    pairs = [(tuple(leaf.array.shape), _one(leaf, traced)) for leaf in leaves.values()]
-    shown = dict(zip(leaves, stacks(pairs), strict=True))
-    by_words = traced is None and not in_place
-    told = _told(in_order, leaves, shown, by_words=by_words)
-    told.update(dict(_given(axes or {}, leaves, told)))
-    for leaf in leaves.values():
-        if leaf.path not in told:
-            told[leaf.path] = _unknown(leaf, by_words=by_words)
-    numbered = _numbered(leaves, told, len(start))
-    pieces = {
-        path: tuple(_pieces(leaves[path], told[path], numbered[path], len(start)))
-        for path in told
-        if path in leaves
-    }
-    stored, slots = [], {}
+    told = _told(nodes, leaves, axes or {}, traced, by_words=traced is None and not in_place)
+    numbers = _numbered(leaves, told, len(start))
+    pieces = {path: tuple(_pieces(leaves[path], told[path], numbers[path], len(start))) for path in told}
+    tensors, slots = [], {}
     for several in _tied([leaves[path] for path in pieces], pieces):
-        first = several[0]
-        path, array = ".".join(first.path), first.array
-        ties = tuple(".".join(leaf.path) for leaf in several[1:])
-        stored.append(Tensor(path, tuple(array.shape), np.dtype(array.dtype).name, pieces[first.path], ties))
+        path, *ties = (".".join(leaf.path) for leaf in several)
+        array, parts = several[0].array, pieces[several[0].path]
+        tensors.append(Tensor(path, tuple(array.shape), np.dtype(array.dtype).name, parts, tuple(ties)))
         slots[path] = tuple(several)
-    blocks = [piece.block for tensor in stored for piece in tensor.pieces if piece.block is not None]
+    blocks = [piece.block for tensor in tensors for piece in tensor.pieces if piece.block is not None]
     facts = {"n_layer": max(blocks) + 1} if blocks else {}
-    return Described(Model(tuple(stored), facts), tree, tuple(node for node in nodes if node.is_leaf), slots)
+    return Described(Model(tuple(tensors), facts), tree, tuple(n for n in nodes if n.is_leaf), slots)
 
 
 # --- what cannot be set ---------------------------------------------------------------------------
@@ -141,9 +126,23 @@ def _one(leaf: Node, traced: Traced | None) -> tuple[int, ...]:
 def _told(
     nodes: Sequence[Node],
     leaves: Mapping[Path, Node],
-    shown: Mapping[Path, tuple[int, ...]],
+    axes: AxesOf,
+    traced: Traced | None,
     *,
     by_words: bool,
+) -> dict[Path, Told]:
+    """What is known of each leaf, in the order of the layers: from the user, its layer, or its own word."""
+    called = {path: at for at, path in enumerate(traced.layers if traced else ())}
+    in_order = sorted(nodes, key=lambda node: called.get(node.path, len(called)))
+    pairs = [(tuple(leaf.array.shape), _one(leaf, traced)) for leaf in leaves.values()]
+    told = _said(in_order, leaves, dict(zip(leaves, stacks(pairs), strict=True)), by_words=by_words)
+    told.update(dict(_given(axes, leaves, told)))
+    unknown = [leaf for path, leaf in leaves.items() if path not in told]
+    return told | {leaf.path: _unknown(leaf, by_words=by_words) for leaf in unknown}
+
+
+def _said(
+    nodes: Sequence[Node], leaves: Mapping[Path, Node], at: Mapping[Path, tuple[int, ...]], *, by_words: bool
 ) -> dict[Path, Told]:
     """What layers say of their leaves; what one further up says goes first."""
     below: dict[Path, list[Node]] = defaultdict(list)
@@ -158,11 +157,11 @@ def _told(
             continue
         depth = len(node.path)
         paths = {".".join(leaf.path[depth:]): leaf for leaf in below[node.path]}
-        shapes = {key: without(tuple(leaf.array.shape), shown[leaf.path]) for key, leaf in paths.items()}
+        shapes = {key: without(tuple(leaf.array.shape), at[leaf.path]) for key, leaf in paths.items()}
         for key, piece in (says or spoken)(node.module, shapes).items():
             leaf = paths[key]
             placed = replace(piece, block=leaf.block, activation=after.get(node.path))
-            told.setdefault(leaf.path, Told(placed, depth, shown[leaf.path]))
+            told.setdefault(leaf.path, Told(placed, depth, at[leaf.path]))
     return told
 
 

@@ -27,16 +27,6 @@ from fanin.keras._classes import documented, subclass
 from fanin.keras._values import check_seed, dtype_of, in_shape_inference, next_seed, numbers, tensor
 
 PACKAGE = "fanin"
-FIXED = (  # draw nothing
-    core.Zeros,
-    core.Ones,
-    core.Constant,
-    core.Identity,
-    core.Dirac,
-    core.Bilinear,
-    core.HadamardIdentity,
-    core.Sinusoidal,
-)
 SEED = """seed : int, keras.random.SeedGenerator or None
     An integer gives equal values at every call, a generator others at each. With None every call is another
     draw, and ``keras.utils.set_random_seed`` repeats them all."""
@@ -112,7 +102,7 @@ class Initializer(keras.initializers.Initializer):  # type: ignore[misc]
         if in_shape_inference():
             return keras.ops.zeros(full, kind.name)
         values = numbers(self.core, full, next_seed(self.seed), kind)
-        if isinstance(self.seed, int) and not isinstance(self.core, FIXED):
+        if isinstance(self.seed, int) and self.core.drawn:
             self._warn_of_twins(full)
         return tensor(values)
 
@@ -139,7 +129,7 @@ class _Named(Initializer):
         """Plain data that ``from_config`` turns back into an equal initializer."""
         config = self.core.to_dict()
         del config["name"]
-        if not isinstance(self.core, FIXED):
+        if self.core.drawn:
             config["seed"] = keras.saving.serialize_keras_object(self.seed)
         return config
 
@@ -149,7 +139,7 @@ NAMED: dict[type[Core], type[_Named]] = {}  # by the core's class
 
 def _named(of: type[Core], arguments: str = "", shape: Shape = (64, 32)) -> type[_Named]:
     """The Keras class of a core class; an example calls it with ``arguments`` and ``shape``."""
-    drawn = not issubclass(of, FIXED)
+    drawn = of.drawn
 
     def init(self: _Named, given: dict[str, Any]) -> None:
         seed = given.pop("seed", None)
@@ -240,4 +230,4 @@ def get(identifier: Any, seed: Any = None) -> Initializer:
     if named is None:
         return Initializer(made, seed)
     given = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}  # type: ignore[arg-type]
-    return named(**given) if isinstance(made, FIXED) else named(**given, seed=seed)
+    return named(**given, seed=seed) if made.drawn else named(**given)
