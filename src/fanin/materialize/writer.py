@@ -145,10 +145,11 @@ class _Work:
         if self.done().all() and self.count:
             return
         for file in self.files:
-            with open(self.place / file.name, "ab") as handle:
-                handle.truncate(file.size)
-            with open(self.place / file.name, "r+b") as handle:
-                handle.write(file.front)
+            with _naming(self.place / file.name):
+                with open(self.place / file.name, "ab") as handle:
+                    handle.truncate(file.size)
+                with open(self.place / file.name, "r+b") as handle:
+                    handle.write(file.front)
 
     def _claim(self, identity: str) -> None:
         mark = self.place / IDENTITY
@@ -183,6 +184,16 @@ class _Work:
                 os.replace(self.place / INDEX, folder / INDEX)
         _sync_folder(folder)
         _clean(folder)
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Say which file the system refused, and what to do: calls on an open file do not name it."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.strerror}; what is on the disk is kept, go on with resume"
+        raise OSError(error.errno, what, str(file)) from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -267,9 +278,10 @@ class _Handles:
     def write(self, at: int, chunk: Chunk, values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> None:
         handle = self._open(chunk.file)
         rest, place = values.reshape(-1).view(np.uint8).data, chunk.start
-        while rest:
-            count = os.pwrite(handle, rest, place)
-            rest, place = rest[count:], place + count
+        with _naming(self.work.place / self.work.files[chunk.file].name):
+            while rest:
+                count = os.pwrite(handle, rest, place)
+                rest, place = rest[count:], place + count
         self.unmarked.append(at)
         self.bytes += chunk.size
         if self.bytes >= FLUSH:
@@ -277,8 +289,9 @@ class _Handles:
 
     def mark(self) -> None:
         """Mark as done what the disk has."""
-        for handle in self.files.values():
-            os.fdatasync(handle)
+        for file, handle in self.files.items():
+            with _naming(self.work.place / self.work.files[file].name):
+                os.fdatasync(handle)
         if self.unmarked:
             with open(self.work.place / DONE, "r+b", buffering=0) as done:
                 for at in self.unmarked:
