@@ -1,7 +1,9 @@
 """``fanin plan``: a model by its place, its table, its file, and one line for what is wrong."""
 
 import json
+import re
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -20,6 +22,9 @@ class Big(nn.Module):
         self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(3)])
 
 made = nn.Linear(3, 2)
+def gpt2_small():
+    import transformers
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config())
 def needs(x): return Big()
 def text(): return "no model"
 number = 3
@@ -102,3 +107,14 @@ def test_bad_input_is_one_line_and_exit_code_2(run, arguments, text):
     assert text in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_the_readme_shows_what_is_printed(run):
+    page = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+    [shown] = re.findall(
+        r"^\$ fanin plan my_models:gpt2_small (.*?)\n(.*?)^```", page, re.MULTILINE | re.DOTALL
+    )
+    printed = [line.rstrip() for line in run("my_models:gpt2_small", *shown[0].split()).stdout.splitlines()]
+    for line in shown[1].splitlines():
+        front = line.partition("...")[0].rstrip()
+        assert any(each.startswith(front) if "..." in line else each == front for each in printed), line
