@@ -173,20 +173,23 @@ class Model:
     facts: dict[str, int] = field(default_factory=dict)
 
 
-def depth_facts(pieces: Iterable[Piece]) -> dict[str, int]:
-    """``n_layer``, and ``n_encoder_layer`` and ``n_decoder_layer`` of a model of two halves, from its blocks.
+def depth_facts(named: Iterable[tuple[str, int | None]]) -> dict[str, int]:
+    """``n_layer``, and ``n_encoder_layer`` and ``n_decoder_layer`` of a model of two halves.
+
+    Parameters
+    ----------
+    named : iterable of (name, block)
+        Parameters or layers by their canonical names, and the blocks they are in.
 
     Examples
     --------
-    >>> names = [f"encoder.layers.{at}.weight" for at in range(6)]
-    >>> one = Axes((0,), (1,))
-    >>> depth_facts(Piece(name, "kernel", "linear", one, block=at) for at, name in enumerate(names))
-    {'n_layer': 6}
+    >>> depth_facts([("embed.weight", None), ("layers.0.fc.weight", 0), ("layers.1.fc.weight", 1)])
+    {'n_layer': 2}
     """
-    numbered = [(piece.name.split("."), piece.block) for piece in pieces if piece.block is not None]
-    facts = {"n_layer": max(block for _, block in numbered) + 1} if numbered else {}
+    inside = [(name.split("."), block) for name, block in named if block is not None]
+    facts = {"n_layer": max(block for _, block in inside) + 1} if inside else {}
     halves = {
-        f"n_{half}_layer": max((block + 1 for words, block in numbered if half in words), default=0)
+        f"n_{half}_layer": max((block + 1 for words, block in inside if half in words), default=0)
         for half in ("encoder", "decoder")
     }
     return facts | halves if all(halves.values()) else facts

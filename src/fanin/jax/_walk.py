@@ -144,11 +144,15 @@ def _told(
 def _said(
     nodes: Sequence[Node], leaves: Mapping[Path, Node], at: Mapping[Path, tuple[int, ...]], *, by_words: bool
 ) -> dict[Path, Told]:
-    """What layers say of their leaves; what one further up says goes first."""
+    """What layers say of their leaves; what one further up says goes first.
+
+    A layer sees the shapes of all its arrays, those that are no parameters (a frozen kernel) too.
+    """
     below: dict[Path, list[Node]] = defaultdict(list)
-    for leaf in leaves.values():
-        for depth in range(len(leaf.path)):
-            below[leaf.path[:depth]].append(leaf)
+    for node in nodes:
+        if node.is_leaf and is_array(node.array):
+            for depth in range(len(node.path)):
+                below[node.path[:depth]].append(node)
     told: dict[Path, Told] = {}
     after = followers(nodes)
     for node in nodes:
@@ -157,11 +161,18 @@ def _said(
             continue
         depth = len(node.path)
         paths = {".".join(leaf.path[depth:]): leaf for leaf in below[node.path]}
-        shapes = {key: without(tuple(leaf.array.shape), at[leaf.path]) for key, leaf in paths.items()}
+        shapes = {k: without(tuple(leaf.array.shape), at.get(leaf.path, ())) for k, leaf in paths.items()}
+        if not any(leaf.path in leaves for leaf in paths.values()):
+            continue
         for key, piece in (says or spoken)(node.module, shapes).items():
+            if key not in paths:
+                raise PlanError(
+                    f"{node.name!r} holds no {key!r}, of which its layer speaks; {near(key, paths)}"
+                )
             leaf = paths[key]
-            placed = replace(piece, block=leaf.block, activation=after.get(node.path))
-            told.setdefault(leaf.path, Told(placed, depth, at[leaf.path]))
+            if leaf.path in leaves:
+                placed = replace(piece, block=leaf.block, activation=after.get(node.path))
+                told.setdefault(leaf.path, Told(placed, depth, at[leaf.path]))
     return told
 
 

@@ -20,7 +20,7 @@ def agree(plan: Plan) -> None:
     Raises
     ------
     PlanError
-        On every rank alike.
+        On every rank alike; also when a rank has died or does not come before the process group's timeout.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
@@ -55,5 +55,8 @@ def _names_digest(plan: Plan) -> str:
 
 def _gathered(value: Any) -> list[Any]:
     found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
+    try:
+        dist.all_gather_object(found, value)
+    except RuntimeError as error:  # a peer has died, or the process group's timeout has passed
+        raise PlanError("a rank did not come to compare its plan; nothing has been written") from error
     return found

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from fanin.model import depth_facts
+
 # fact: attributes of a transformers config that hold it; the first that is there counts
 CONFIG = {
     "n_layer": ("num_hidden_layers", "n_layer", "num_layers"),
@@ -51,23 +53,11 @@ def facts_of(module: nn.Module, places: Iterable[Placed]) -> dict[str, int]:
 
 def _built(found: list[Placed]) -> dict[str, int]:
     """Facts that modules show by themselves."""
-    facts = {}
-    if blocks := [place for place in found if place.block is not None]:
-        facts["n_layer"] = _count(blocks)
-        halves = {
-            half: _count([place for place in blocks if half in place.name.split(".")])
-            for half in ("encoder", "decoder")
-        }
-        if all(halves.values()):
-            facts |= {f"n_{half}_layer": count for half, count in halves.items()}
+    facts = depth_facts((place.name, place.block) for place in found)
     widths = {place.module.embed_dim for place in found if isinstance(place.module, nn.MultiheadAttention)}
     if len(widths) == 1:
         facts["d_model"] = widths.pop()
     return facts
-
-
-def _count(blocks: list[Placed]) -> int:
-    return max((place.block + 1 for place in blocks if place.block is not None), default=0)
 
 
 def _branches(found: list[Placed]) -> dict[str, int]:

@@ -830,6 +830,31 @@ def test_a_kind_of_layer_of_one_s_own_is_described_once() -> None:
     assert (model.w[...] == HE((4, 3), seed=0, name="weight", axes="oi")).all()
 
 
+def test_a_layer_that_speaks_of_what_is_not_there_is_told_so() -> None:
+    class Odd(nnx.Module):
+        def __init__(self) -> None:
+            self.w = nnx.Param(jnp.zeros((4, 3)))
+
+    fj.layer(Odd)(lambda module, shapes: {"v": fj.Piece("weight", "kernel", "odd", fj.Axes((0,), (1,)))})
+    with pytest.raises(PlanError, match="'' holds no 'v', of which its layer speaks; known names: w"):
+        fj.plan(Odd(), "he_normal", seed=0)
+
+
+def test_a_frozen_kernel_stays_and_its_bias_has_its_fans() -> None:
+    class Frozen(nnx.Variable):
+        pass
+
+    layer = concrete(lambda: nnx.LoRALinear(3, 5, lora_rank=2, rngs=rngs()))
+    layer.kernel = Frozen(jnp.full((3, 5), 7.0))
+    plan = fj.plan(layer, HE, seed=0)
+    assert [row.name for row in plan.rows] == ["bias", "lora.lora_a", "lora.lora_b"]
+    assert plan["bias"].fans == (3, 5)
+    fj.initialize(layer, plan)
+    assert (layer.kernel[...] == 7).all()
+    assert (layer.lora.lora_b[...] == 0).all()
+    assert (layer.lora.lora_a[...] == HE((3, 2), seed=0, name="lora.lora_a")).all()
+
+
 def test_leaves_of_unknown_layers_can_be_told_by_their_axes() -> None:
     model = fj.initialize(abstract(lambda: Custom(rngs())), HE, seed=0, axes={"mix": "oi"})
     assert (model.mix[...] == HE((3, 4), seed=0, name="mix", axes="oi")).all()
