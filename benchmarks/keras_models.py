@@ -1,8 +1,8 @@
 """ResNet50 (25.6 M parameters, float32), initialized by its layers' own initializers and by fanin.
 
-One process, the two taking turns, the model built and resident; a ratio is the median over the turns. fanin's
-time is all of `fk.initialize`: looking at the model, planning, drawing, assigning. The layers' own is a call of
-each variable's initializer and its assignment. By the laws of Keras, and with He normal for the kernels.
+One process, the two taking turns, the model resident; a ratio is the median over the turns. All of
+`fk.initialize` is timed: looking, planning, drawing, assigning. The layers' own is a call of each
+variable's initializer and its assignment. By the laws of Keras, and with He normal for the kernels.
 """
 
 import argparse

@@ -368,12 +368,14 @@ def _progress(*, bytes_: bool = False) -> Progress:
     amounts: list[ProgressColumn] = [TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn()]
     if bytes_:
         amounts = [DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         *amounts,
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,  # into a file it would end with an empty line
     )
 
 

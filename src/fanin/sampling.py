@@ -5,10 +5,10 @@ the window lies in the canonical order, and lets the kernel fill, in threads.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -326,7 +326,7 @@ def fill_canvas(
     steps = tuple(strides[axis] for axis in order)
     if not order:
         view, steps = out.reshape(1), (1,)
-    fill = partial(_fill_part, kind, params, key, low)
+    fill = partial(_fill_part, partial(_fill_directly, kind, params, key, low))
     threads.run_all(
         partial(fill, part, start + shift * steps[axis], steps) for part, axis, shift in pieces(view)
     )
@@ -343,22 +343,18 @@ def pieces(view: Array) -> Iterator[tuple[Array, int, int]]:
         yield view[(slice(None),) * axis + (slice(at, at + length),)], axis, at
 
 
-def _fill_part(
-    kind: str,
-    params: tuple[float, ...],
-    key: Key,
-    low: Key,
-    part: Array,
-    start: int,
-    steps: tuple[int, ...],
-) -> None:
+Fill: TypeAlias = Callable[[Array, int, tuple[int, ...]], None]  # (array, first index, index strides)
+
+
+def _fill_part(fill: Fill, part: Array, start: int, steps: tuple[int, ...]) -> None:
+    """Fill memory of any strides and dtype: directly, or through dense blocks where that is faster."""
     narrow = part.dtype.name.startswith("float8")  # made in float32, rounded once
     if not narrow and _suits_kernel(part, steps):
-        _fill_directly(kind, params, key, low, part, start, steps)
+        fill(part, start, steps)
         return
     for place, index, inner in _blocks(part, start, steps):
         scratch = np.empty(place.shape, np.float32 if narrow else part.dtype)
-        _fill_directly(kind, params, key, low, scratch, index, inner)
+        fill(scratch, index, inner)
         place[...] = scratch.astype(part.dtype) if narrow else scratch
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import keras
 
@@ -187,5 +187,5 @@ def _facts(stored: tuple[Tensor, ...]) -> dict[str, int]:
         for tensor, piece in pieces
         if piece.layer == "attention" and piece.name.endswith("q_proj.weight")
     }
-    facts: dict[str, Any] = depth_facts(piece for _, piece in pieces)
+    facts = depth_facts((piece.name, piece.block) for _, piece in pieces)
     return {**facts, "d_model": widths.pop()} if len(widths) == 1 else facts
