@@ -140,14 +140,24 @@ def histogram(values: Any, rows: int = 15, width: int = 50) -> str:
     return "\n".join(["", *lines, f"{edges[-1]:>11.4g}", "", summary])
 
 
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="package.module:name of a model or of what returns one; a saved plan; a transformers "
+        "config.json; a safetensors file, for its names and shapes."
+    ),
+]
+
+
+def _planned(target: str, recipe: str, seed: int) -> fanin.Plan:
+    from fanin.loading import plan_of
+
+    return plan_of(target, recipe, seed)
+
+
 @app.command()
 def plan(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="package.module:name of a model or of what returns one when called; or a saved plan."
-        ),
-    ],
+    target: Target,
     recipe: Annotated[
         str, typer.Option(help="A named recipe, an initializer, or a TOML or JSON file.")
     ] = "he_normal",
@@ -163,7 +173,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """What every parameter of a model would get; PyTorch models are built without memory for weights."""
-    made = _planned(model, recipe, seed)
+    made = _planned(target, recipe, seed)
     made = made.with_digests() if digests else made
     if save is not None:
         made.save(save)
@@ -174,20 +184,6 @@ def plan(
         out.print(f"{len(changes)} differences")
         raise typer.Exit(1 if changes else 0)
     print(made.to_json() if as_json else made.table(fold=fold))
-
-
-Target = Annotated[str, typer.Argument(help="A saved plan (plan.json), or package.module:name of a model.")]
-
-
-def _planned(target: str, recipe: str, seed: int) -> fanin.Plan:
-    """A saved plan, or that of a model."""
-    if target.endswith(".json"):
-        return fanin.Plan.from_file(target)
-    from fanin.loading import adapter_of, load_model
-
-    built = load_model(target)
-    made: fanin.Plan = adapter_of(built).plan(built, recipe, seed=seed)
-    return made
 
 
 @app.command("init")

@@ -1,5 +1,6 @@
 """Checkpoints: reading them without believing them."""
 
+from fanin.checkpoints.index import model_of as model_of
 from fanin.checkpoints.index import tensors_of as tensors_of
 from fanin.checkpoints.safetensors import Stored as Stored
 from fanin.checkpoints.safetensors import read_header as read_header

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fanin.checkpoints.safetensors import Stored, read_header
+from fanin.checkpoints.safetensors import NAMES, Stored, read_header
 from fanin.errors import CheckpointError
+from fanin.fans import OI, Axes
+from fanin.model import Model, Piece, Tensor
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -69,3 +71,15 @@ def _weight_map(index: Path) -> dict[str, str]:
     if outside:
         raise CheckpointError(f"{index}: {outside[0]!r} is not the name of a file beside it")
     return dict(weight_map)
+
+
+def model_of(place: str | Path) -> Model:
+    """The tensors of a checkpoint as a model whose layers nobody knows: names, shapes and dtypes."""
+    tensors = []
+    for name, (file, stored) in tensors_of(place).items():
+        if stored.dtype not in NAMES:
+            raise CheckpointError(f"{file}: {name!r} has dtype {stored.dtype}, which holds no weights")
+        axes = OI if len(stored.shape) > 1 else Axes((0,), ())
+        piece = Piece(name, "unknown", "unknown", axes)
+        tensors.append(Tensor(name, stored.shape, NAMES[stored.dtype], (piece,)))
+    return Model(tuple(tensors))

@@ -10,6 +10,7 @@ import pytest
 
 import fanin
 from fanin.cli import main
+from fanin.materialize import materialize
 
 MODELS = """
 import torch
@@ -41,6 +42,9 @@ class Done(NamedTuple):
 def run(tmp_path, monkeypatch, capsys):
     """``fanin plan`` with these arguments, in a folder with the models."""
     (tmp_path / "my_models.py").write_text(MODELS)
+    for folder, text in (("empty", "{}"), ("strange", '{"architectures": ["NoSuchModel"]}')):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "my_models", raising=False)
 
@@ -95,6 +99,10 @@ def test_json_is_a_plan(run):
         (["my_models:needs"], "cannot be called without arguments"),
         (["my_models:text"], "returns a str; expected a model"),
         (["my_models:number"], "is a int; expected a model"),
+        (["config.json"], "config.json"),
+        (["empty/config.json"], "no transformers config that names its `architectures`"),
+        (["strange/config.json"], "transformers has no 'NoSuchModel'"),
+        (["nothing.safetensors"], "nothing.safetensors"),
         (["my_models:made", "--recipe", "he_norml"], "no initializer 'he_norml'"),
         (["my_models:made", "--recipe", "gpt2"], "recipe 'gpt2' needs n_layer"),
         (["my_models:made", "--recipe", "missing.toml"], "missing.toml"),
@@ -118,3 +126,24 @@ def test_the_readme_shows_what_is_printed(run):
     for line in shown[1].splitlines():
         front = line.partition("...")[0].rstrip()
         assert any(each.startswith(front) if "..." in line else each == front for each in printed), line
+
+
+def test_a_config_is_the_model_it_describes_and_its_files_are_its_shapes(run, tmp_path):
+    import transformers
+
+    config = transformers.GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=11, n_positions=8)
+    config.architectures = ["GPT2LMHeadModel"]
+    config.save_pretrained(tmp_path / "gpt")
+    plan = fanin.Plan.from_json(run("gpt", "--recipe", "gpt2", "--json").stdout)
+    assert plan["transformer.h.1.attn.q_proj.weight"].shape == (16, 16)
+    again = fanin.Plan.from_json(run("gpt/config.json", "--recipe", "gpt2", "--json").stdout)
+    assert again.diff(plan) == []
+    materialize(plan, tmp_path / "gpt")
+    (tmp_path / "rules.toml").write_text(
+        '[[rules]]\nname = "*.ln_*"\ninit = "ones"\n[[rules]]\nrole = "*"\ninit = "zeros"\n'
+    )
+    shown = fanin.Plan.from_json(run("gpt/model.safetensors", "--recipe", "rules.toml", "--json").stdout)
+    assert {t.path: t.shape for t in shown.tensors} == {t.path: t.shape for t in plan.tensors}
+    unnamed = run("gpt/model.safetensors")
+    assert unnamed.returncode == 2
+    assert "no rule matches" in unnamed.stderr
