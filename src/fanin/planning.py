@@ -1,8 +1,8 @@
 """What the verbs of all adapters have in common: from a recipe to a plan, and from a plan back to a model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fanin import recipes
 from fanin.errors import PlanError
@@ -54,3 +54,26 @@ def paired(plan: Plan, model: Model) -> Iterator[tuple[Tensor, Tensor]]:
                 f"{mine.shape}; make the plan for this model"
             )
         yield tensor, mine
+
+
+def agree(who: str, told: Sequence[Mapping[str, Any]]) -> None:
+    """Compare what ranks, or processes, say of their plans, each by the same words.
+
+    Raises
+    ------
+    PlanError
+        The first word in which they differ, and what they say.
+
+    Examples
+    --------
+    >>> agree("processes", [{"seed": 1}, {"seed": 2}])
+    Traceback (most recent call last):
+    fanin.errors.PlanError: processes differ in the seed: 1, 2; give all processes the same recipe and seed
+    """
+    for what in told[0]:
+        values = {said[what] for said in told}
+        if len(values) > 1:
+            raise PlanError(
+                f"{who} differ in the {what}: {', '.join(map(str, sorted(values)))}; give all {who} the same "
+                f"recipe and seed"
+            )

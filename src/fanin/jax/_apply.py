@@ -1,17 +1,18 @@
 """From a plan to arrays: everything is checked, then everything is made, then everything is set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, Sharding
+from jax.sharding import Sharding
 
 from fanin._types import Array, Window
 from fanin.errors import PlanError
-from fanin.jax._arrays import aligned
-from fanin.jax._tree import Node, is_a, is_key
+from fanin.jax._arrays import aligned, assembled, sizes_of
+from fanin.jax._sharded import agree, placed
+from fanin.jax._tree import Node, Path, is_a, is_abstract, is_key
 from fanin.jax._walk import Described
 from fanin.model import Tensor
 from fanin.plan import Plan
@@ -24,8 +25,15 @@ BATCH_STAT, COUNT, KEY = (
 STATISTICS = {"mean": 0.0, "var": 1.0}  # before any batch
 
 
-def made(plan: Plan, described: Described) -> dict[int, Any]:
+def made(plan: Plan, described: Described, places: Mapping[Path, Sharding]) -> dict[int, Any]:
     """The new value of each leaf that has one, by its place among the leaves. Nothing is set.
+
+    Parameters
+    ----------
+    plan, described
+        Of one model.
+    places : mapping of path to Sharding
+        Where arrays are to be; others are on JAX's default device.
 
     Raises
     ------
@@ -40,20 +48,20 @@ def made(plan: Plan, described: Described) -> dict[int, Any]:
     for tensor, mine in pairs:
         for leaf in described.slots[mine.path]:
             _check(plan, tensor, leaf)
-    at = {leaf.path: place for place, leaf in enumerate(described.leaves)}
+    lost = list(_lost(described, plan.seed))
+    agree(plan, places)
+    at = {leaf.path: number for number, leaf in enumerate(described.leaves)}
     values = {}
     for tensor, mine in pairs:
         leaves = described.slots[mine.path]
         if plan.sets(tensor.path):
-            array = make(plan, tensor, leaves[0].array)
+            array = make(plan, tensor, leaves[0].array, places.get(leaves[0].path))
             values.update({at[leaf.path]: array for leaf in leaves})
-    for leaf, value in _lost(described, plan.seed):
-        values[at[leaf.path]] = value
+    values.update({at[leaf.path]: placed(leaf, value, places) for leaf, value in lost})
+    for number, leaf in enumerate(described.leaves):
+        if number not in values and leaf.path in places:
+            values[number] = placed(leaf, leaf.array, places)
     return values
-
-
-def is_abstract(array: Any) -> bool:
-    return isinstance(array, jax.ShapeDtypeStruct)
 
 
 def _check(plan: Plan, tensor: Tensor, leaf: Node) -> None:
@@ -67,47 +75,28 @@ def _check(plan: Plan, tensor: Tensor, leaf: Node) -> None:
 # --- arrays --------------------------------------------------------------------------------------
 
 
-def make(plan: Plan, tensor: Tensor, old: Any) -> jax.Array:
-    """A stored tensor of a plan as a ``jax.Array``: where its leaf was, each process its own windows.
+def make(plan: Plan, tensor: Tensor, old: Any, place: Sharding | None) -> jax.Array:
+    """A stored tensor of a plan as a ``jax.Array``, each process its own windows.
 
     Parameters
     ----------
     plan, tensor
         Which values.
     old : array or ShapeDtypeStruct
-        Tells where they are to be, and what is kept.
+        Has what is kept.
+    place : Sharding, optional
+        Where they are to be.
     """
     kept = any(row.initializer is None for row, _ in plan.parts(tensor))
     before = np.asarray(old) if kept else None
-    sharding = sharding_of(old)
 
     def window(part: Window) -> Array:
-        starts = [part.indices(size) for part, size in zip(part, tensor.shape, strict=True)]
-        out = aligned([stop - start for start, stop, _ in starts], np.dtype(old.dtype))
+        out = aligned(sizes_of(part), np.dtype(old.dtype))
         if before is not None:
             out[...] = before[part]
         return plan.fill(tensor.path, window=part, out=out)
 
-    if sharding is None:
-        whole: jax.Array = jax.device_put(window(tuple(slice(0, size) for size in tensor.shape)))
-        return whole
-    parts: dict[tuple[tuple[int | None, int | None], ...], Array] = {}
-
-    def shard(part: Window | None) -> Array:  # each once, however often it is stored
-        assert part is not None
-        place = tuple((each.start, each.stop) for each in part)
-        if place not in parts:
-            parts[place] = window(part)
-        return parts[place]
-
-    return jax.make_array_from_callback(tensor.shape, sharding, shard, np.dtype(old.dtype))
-
-
-def sharding_of(array: Any) -> Sharding | None:
-    """Where an array is, or is to be; None for JAX's default."""
-    sharding: Sharding | None = getattr(array, "sharding", None)
-    placed = is_abstract(array) or isinstance(sharding, NamedSharding) or getattr(array, "committed", False)
-    return sharding if placed else None
+    return assembled(tensor.shape, np.dtype(old.dtype), place, window)
 
 
 # --- what is no parameter ------------------------------------------------------------------------

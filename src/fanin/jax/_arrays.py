@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec, Sharding
 
 from fanin._types import Array, Window
 from fanin.dialects import InDialect
@@ -37,8 +37,7 @@ class Tensor:
     def window(self, words: Any, window: Window) -> Array:
         """A window of the values that belong to the words of a key."""
         seed = None if self.kind is None else seed_of_words(words, self.kind)
-        sizes = [len(range(*part.indices(size))) for part, size in zip(window, self.shape, strict=True)]
-        out = aligned(sizes, self.dtype)
+        out = aligned(sizes_of(window), self.dtype)
         self.core(self.shape, seed=seed, axes=self.axes, window=window, out=out)
         return out
 
@@ -71,24 +70,11 @@ def make(
 
 
 def _at_once(tensor: Tensor, words: jax.Array, sharding: NamedSharding | None) -> jax.Array:
-    """Filled now; of a sharded tensor only this process's windows, each once however often it is stored."""
-    if sharding is None:
-        value = tensor.everywhere()
-        if value is not None:
-            return jnp.full(tensor.shape, value)
-        whole = tuple(slice(0, size) for size in tensor.shape)
-        placed: jax.Array = jax.device_put(tensor.window(words, whole))
-        return placed
-    made: dict[tuple[tuple[int | None, int | None], ...], Array] = {}
-
-    def shard(window: Window | None) -> Array:
-        assert window is not None
-        place = tuple((part.start, part.stop) for part in window)
-        if place not in made:
-            made[place] = tensor.window(words, window)
-        return made[place]
-
-    return jax.make_array_from_callback(tensor.shape, sharding, shard, tensor.dtype)
+    """Filled now."""
+    value = tensor.everywhere() if sharding is None else None
+    if value is not None:
+        return jnp.full(tensor.shape, value)
+    return assembled(tensor.shape, tensor.dtype, sharding, partial(tensor.window, words))
 
 
 def _traced(tensor: Tensor, words: jax.Array, sharding: NamedSharding | None) -> jax.Array:
@@ -122,6 +108,41 @@ def _block(tensor: Tensor, sizes: tuple[int, ...], words: jax.Array, at: Sequenc
     return made
 
 
+def assembled(
+    shape: tuple[int, ...], dtype: np.dtype[Any], sharding: Sharding | None, make: Callable[[Window], Array]
+) -> jax.Array:
+    """An array of windows that ``make`` makes: the whole on JAX's default device, or by a sharding.
+
+    Then only those of this process's devices are made, each once however often it is stored.
+    """
+    if sharding is None:
+        whole: jax.Array = jax.device_put(make(tuple(slice(0, size) for size in shape)))
+        return whole
+    made: dict[str, Array] = {}  # slices have no hash before Python 3.12
+
+    def shard(index: Window | None) -> Array:
+        assert index is not None
+        window = explicit(index, shape)
+        if str(window) not in made:
+            made[str(window)] = make(window)
+        return made[str(window)]
+
+    return jax.make_array_from_callback(shape, sharding, shard, dtype)
+
+
+def explicit(index: Window, shape: tuple[int, ...]) -> Window:
+    """A window with all its bounds, where JAX leaves out those of whole axes.
+
+    >>> explicit((slice(None), slice(2, 4)), (3, 4))
+    (slice(0, 3, None), slice(2, 4, None))
+    """
+    return tuple(slice(*part.indices(size)[:2]) for part, size in zip(index, shape, strict=True))
+
+
+def sizes_of(window: Window) -> list[int]:
+    return [part.stop - part.start for part in window]
+
+
 def aligned(sizes: Sequence[int], dtype: np.dtype[Any]) -> Array:
     """A new C-ordered array at an address that JAX can take over."""
     size = math.prod(sizes) * dtype.itemsize
@@ -151,8 +172,10 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
     return real
 
 
-def check_sharding(out_sharding: Any, shape: tuple[int, ...], *, traced: bool) -> NamedSharding | None:
-    """``out_sharding`` on a mesh, if it cuts the shape into equal parts."""
+def check_sharding(
+    out_sharding: Any, shape: tuple[int, ...], *, traced: bool, what: str = "`out_sharding`"
+) -> NamedSharding | None:
+    """``out_sharding`` on a mesh, if it cuts the shape into equal parts; errors call it ``what``."""
     if out_sharding is None:
         return None
     sharding = out_sharding
@@ -160,32 +183,37 @@ def check_sharding(out_sharding: Any, shape: tuple[int, ...], *, traced: bool) -
         mesh = jax.sharding.get_abstract_mesh() if traced else jax.sharding.get_mesh()
         if mesh.empty:
             raise ArgumentError(
-                f"`out_sharding` {sharding} needs a mesh: enter jax.set_mesh(mesh), or pass "
+                f"{what} {sharding} needs a mesh: enter jax.set_mesh(mesh), or pass "
                 f"NamedSharding(mesh, {sharding})"
             )
-        sharding = NamedSharding(mesh, sharding)
+        try:
+            sharding = NamedSharding(mesh, sharding)
+        except ValueError as error:
+            raise ArgumentError(f"{what} {sharding}: {error}") from error
     if not isinstance(sharding, NamedSharding):
-        raise ArgumentError(f"`out_sharding` must be a NamedSharding or PartitionSpec, got {sharding!r}")
+        raise ArgumentError(f"{what} must be a NamedSharding or PartitionSpec, got {sharding!r}")
     if isinstance(sharding.mesh, AbstractMesh) and not traced:
-        raise ArgumentError(f"`out_sharding` needs a mesh of devices outside jit, got {sharding.mesh}")
+        raise ArgumentError(f"{what} needs a mesh of devices outside jit, got {sharding.mesh}")
     spec = sharding.spec
     if len(spec) > len(shape):
-        raise ShapeError(f"`out_sharding` {spec} has {len(spec)} axes, but `shape` {shape} has {len(shape)}")
-    for axis, names in enumerate(cuts(sharding, shape)):
+        raise ShapeError(f"{what} {spec} has {len(spec)} axes, but `shape` {shape} has {len(shape)}")
+    for axis, names in enumerate(cuts(sharding, shape, what)):
         parts = math.prod(sharding.mesh.shape[name] for name in names)
         if shape[axis] % parts:
             raise ShapeError(
-                f"`out_sharding` {spec} must cut each axis into equal parts, but {parts} does not divide "
+                f"{what} {spec} must cut each axis into equal parts, but {parts} does not divide "
                 f"{shape[axis]}, axis {axis} of `shape` {shape}"
             )
     return sharding
 
 
-def cuts(sharding: NamedSharding, shape: tuple[int, ...]) -> list[tuple[str, ...]]:
+def cuts(
+    sharding: NamedSharding, shape: tuple[int, ...], what: str = "`out_sharding`"
+) -> list[tuple[str, ...]]:
     """The mesh axes along which each axis is cut."""
     found: list[tuple[str, ...]] = []
     for entry in sharding.spec:
         if not (entry is None or isinstance(entry, str | tuple)):
-            raise ArgumentError(f"`out_sharding` {sharding.spec} must say how every axis is cut")
+            raise ArgumentError(f"{what} {sharding.spec} must say how every axis is cut")
         found.append((entry,) if isinstance(entry, str) else entry or ())
     return found + [()] * (len(shape) - len(found))

@@ -95,6 +95,10 @@ def is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
+def is_abstract(array: Any) -> bool:
+    return isinstance(array, jax.ShapeDtypeStruct)
+
+
 def is_key(value: Any) -> bool:
     return bool(jnp.issubdtype(value.dtype, jax.dtypes.prng_key))
 

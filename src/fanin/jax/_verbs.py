@@ -1,5 +1,6 @@
-"""What users call: plan, initialize."""
+"""What users call: plan, initialize, verify."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -7,8 +8,11 @@ import jax
 from fanin.errors import PlanError
 from fanin.jax._apply import key, made
 from fanin.jax._linen import PARAMS, Traced, is_linen, others, trace
-from fanin.jax._tree import is_nnx
+from fanin.jax._sharded import placed, places
+from fanin.jax._tree import is_nnx, walk
+from fanin.jax._verify import differences
 from fanin.jax._walk import AxesOf, Described, describe
+from fanin.materialize import Mismatch
 from fanin.plan import Plan
 from fanin.planning import PlanLike, planned
 
@@ -71,11 +75,13 @@ def initialize(
     seed: int | None = None,
     inputs: Any = None,
     axes: AxesOf | None = None,
+    shardings: Any = None,
 ) -> Any:
     """Plan a model's initialization and apply it: all parameters are set, or, after an error, none.
 
     Abstract parameters become arrays where their sharding says, or on the default device; others stay where
-    they are, and each process makes its own shards alone. Batch statistics of an abstract module start at
+    they are. Each process makes its own shards alone, each once, and the values do not depend on how they are
+    cut; processes that share arrays first agree on the plan. Batch statistics of an abstract module start at
     mean 0 and variance 1, its random streams (dropout) at keys that belong to the seed and their names; what
     a concrete module has of these stays.
 
@@ -83,6 +89,16 @@ def initialize(
     ----------
     model, recipe, seed, inputs, axes
         As for `plan`.
+    shardings : NamedSharding, PartitionSpec, callable or tree, optional
+        Where arrays are to be instead: one for all; ``shardings(path, shape)``, where the path is that of
+        ``plan.tensors``; or a tree of them with the structure of the model (of a linen module's variables, of
+        ``nnx.state``), which has all parameters. None is where they would be without; a ``PartitionSpec`` is
+        of the mesh of ``jax.set_mesh``.
+
+    Raises
+    ------
+    PlanError, ArgumentError, ShapeError
+        Before anything is made: also when a sharding does not fit, or processes differ in the plan.
 
     Returns
     -------
@@ -97,17 +113,66 @@ def initialize(
     >>> params = initialize(shapes, "he_normal", seed=0)
     >>> bool((params["kernel"] == fanin.HeNormal()((3, 2), seed=0, name="kernel")).all())
     True
+    >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec
+    >>> place = NamedSharding(jax.make_mesh((1,), ("x",), (AxisType.Auto,)), PartitionSpec(None, "x"))
+    >>> initialize(shapes, "he_normal", seed=0, shardings=place)["kernel"].sharding == place
+    True
     """
     described, traced = _described(model, inputs, axes)
     decided = planned(described.model, recipe, seed)
-    values = made(decided, described)
+    rest = [] if traced is None else [node for node in walk(traced.variables) if node.is_leaf]
+    here = {leaf.path for leaf in described.leaves}
+    elsewhere = [leaf for leaf in rest if leaf.path not in here]
+    where = places(shardings, described.slots.values(), [*described.leaves, *elsewhere])
+    values = made(decided, described, where)
     if is_nnx(model):
         for at, value in values.items():
             described.leaves[at].value.set_value(value)
         return model
     leaves = [values.get(at, leaf.array) for at, leaf in enumerate(described.leaves)]
     tree = jax.tree.unflatten(jax.tree.structure(described.tree), leaves)
-    return tree if traced is None else {PARAMS: tree, **others(traced, key(decided.seed, "init"))}
+    if traced is None:
+        return tree
+    started = others(traced, key(decided.seed, "init"))
+    nodes = [node for node in walk(started) if node.is_leaf]
+    moved = [placed(node, node.array, where) for node in nodes]
+    return {PARAMS: tree, **jax.tree.unflatten(jax.tree.structure(started), moved)}
+
+
+def verify(model: Any, plan: Plan | str | Path) -> list[Mismatch]:
+    """Where a model's values are not those of a plan, bit for bit; nothing if it is as it was initialized.
+
+    Parameters
+    ----------
+    model : flax.nnx.Module, or tree of arrays
+        What `initialize` returned, or a tree with the same paths: ``nnx.state``, a checkpoint that was read.
+        Of arrays that other processes have parts of, those that are here are compared, replicas too.
+    plan : Plan or path
+        What it should hold.
+
+    Returns
+    -------
+    list of Mismatch
+        For each tensor that differs its path, the first element that does, and both values.
+
+    Raises
+    ------
+    PlanError
+        When the plan is for another model.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> shapes = {"dense": {"kernel": jax.ShapeDtypeStruct((3, 2), jnp.float32)}}
+    >>> decided = plan(shapes, "zeros", seed=0)
+    >>> params = initialize(shapes, decided)
+    >>> verify(params, decided)
+    []
+    >>> params["dense"]["kernel"] = params["dense"]["kernel"].at[1, 0].set(0.5)
+    >>> print(verify(params, decided)[0])
+    dense.kernel[1, 0]: 0.5, planned 0.0
+    """
+    return differences(plan if isinstance(plan, Plan) else Plan.from_file(plan), model)
 
 
 def _described(model: Any, inputs: Any, axes: AxesOf | None) -> tuple[Described, Traced | None]:

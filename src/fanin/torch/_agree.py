@@ -1,21 +1,34 @@
 """Ranks that initialize a sharded model agree on what it is, before anything is written."""
 
 import hashlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
+from fanin import planning
 from fanin.errors import PlanError
 from fanin.plan import Plan
 
-HINT = "give every rank the same recipe and seed"
+HINT = "give all ranks the same recipe and seed"
+
+
+class Said(NamedTuple):
+    """What a rank says of its plan: some three hundred bytes, whatever the model."""
+
+    seed: int
+    contract: str
+    recipe: str
+    names: str
+    plan: str
 
 
 def agree(plan: Plan) -> None:
-    """Compare seeds, contracts and plans between all ranks: one small gather of a few bytes each.
+    """Compare seeds, contracts and plans between all ranks: one small gather.
 
     Ranks of one pipeline stage have the same plan. Those of different stages have different parameters, all
-    of them: a name in two stages whose other names differ would draw the same numbers for two tensors.
+    of them: a name in two stages whose other names differ would draw the same numbers for two tensors. One
+    rank of each stage tells its names.
 
     Raises
     ------
@@ -24,39 +37,39 @@ def agree(plan: Plan) -> None:
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
-    mine = (plan.seed, plan.contract, plan.recipe, _names_digest(plan))
-    everyone = _gathered(mine)
-    for what, at in (("seed", 0), ("value contract", 1), ("recipe", 2)):
-        values = {each[at] for each in everyone}
-        if len(values) > 1:
-            raise PlanError(f"ranks differ in the {what}: {', '.join(map(str, sorted(values)))}; {HINT}")
-    if len({each[3] for each in everyone}) == 1:
-        _check_same(plan)
-        return
-    claimed: dict[str, str] = {}
-    for names, digest in set(_gathered((tuple(row.key for row in plan.rows), mine[3]))):
-        for name in names:
-            if claimed.setdefault(name, digest) != digest:
-                raise PlanError(
-                    f"two pipeline stages have a parameter {name!r}; if their names were counted afresh, "
-                    f"give each stage its own name_prefix='...'"
-                )
-
-
-def _check_same(plan: Plan) -> None:
-    digest = hashlib.sha256(plan.to_json().encode()).hexdigest()
-    if len(set(_gathered(digest))) > 1:
+    names = [row.key for row in plan.rows]
+    mine = Said(plan.seed, plan.contract, plan.recipe, _digest("\n".join(names)), _digest(plan.to_json()))
+    everyone: list[Any] = [None] * dist.get_world_size()
+    _together(dist.all_gather_object, everyone, mine)
+    told = [{"seed": s.seed, "value contract": s.contract, "recipe": s.recipe} for s in everyone]
+    planning.agree("ranks", told)
+    stages = list(dict.fromkeys(said.names for said in everyone))
+    if len({said.plan for said in everyone}) > len(stages):
         raise PlanError(f"ranks have the same parameters, but plan them differently; {HINT}")
+    if len(stages) > 1:
+        _check_apart(names, [[said.names for said in everyone].index(stage) for stage in stages])
 
 
-def _names_digest(plan: Plan) -> str:
-    return hashlib.sha256("\n".join(row.key for row in plan.rows).encode()).hexdigest()
+def _check_apart(names: list[str], speakers: list[int]) -> None:
+    """No name is in two stages; ``speakers`` has one rank of each."""
+    claimed: set[str] = set()
+    for rank in speakers:
+        told: list[Any] = [names if dist.get_rank() == rank else None]
+        _together(dist.broadcast_object_list, told, src=rank)
+        if both := claimed.intersection(told[0]):
+            raise PlanError(
+                f"two pipeline stages have a parameter {min(both)!r}; if their names were counted afresh, "
+                f"give each stage its own name_prefix='...'"
+            )
+        claimed.update(told[0])
 
 
-def _gathered(value: Any) -> list[Any]:
-    found: list[Any] = [None] * dist.get_world_size()
+def _together(collective: Callable[..., object], *arguments: Any, **options: Any) -> None:
     try:
-        dist.all_gather_object(found, value)
+        collective(*arguments, **options)
     except RuntimeError as error:  # a peer has died, or the process group's timeout has passed
         raise PlanError("a rank did not come to compare its plan; nothing has been written") from error
-    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
