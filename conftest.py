@@ -13,6 +13,7 @@ ADAPTERS = {
         "docs/pytorch.md",
         "docs/torch_init.md",
         "docs/recipes.md",
+        "docs/sharding.md",
     ),
     "keras": ("tests/adapters/keras", "src/fanin/keras", "docs/keras.md"),
     "tensorflow": ("tests/adapters/tensorflow", "src/fanin/tensorflow.py", "docs/tensorflow.md"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from fanin._types import Array
 from fanin.dialects import InDialect, _seeded
-from fanin.dtypes import as_dtype
+from fanin.dtypes import NATIVE, as_dtype
 from fanin.errors import DtypeError, SeedError
 from fanin.initializers import Initializer
 from fanin.streams import fold_seed
@@ -49,6 +49,10 @@ def numbers(core: Initializer, shape: tuple[int, ...], seed: int, dtype: np.dtyp
 def tensor(values: Array) -> Any:
     """The backend's tensor of an array, in its dtype."""
     name = values.dtype.name
+    if keras.backend.backend() == "tensorflow" and name in NATIVE:
+        import tensorflow as tf  # Keras's own way copies; the two share this memory
+
+        return tf.experimental.dlpack.from_dlpack(values.__dlpack__())
     if name.startswith("float8"):  # PyTorch takes none from NumPy; float32 holds them exactly
         return keras.ops.cast(keras.ops.convert_to_tensor(values.astype(np.float32)), name)
     return keras.ops.convert_to_tensor(values, dtype=name)

@@ -1,5 +1,6 @@
 """Sharding and streaming as users run them: the example, a rank that is lost, a disk that is full, damage."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from torch import nn
 import fanin.torch as ft
 from fanin.materialize.writer import PARTIAL
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+ROOT = Path(__file__).resolve().parents[3]
 SHARDS = ("--max-shard-size", "40KB")
 CLI = "from fanin.cli import main; main()"
 # No file may be larger than this, and the second of three is: the disk is full in the middle.
@@ -48,7 +49,7 @@ def plan(tmp_path_factory):
 
 
 def test_the_example_prints_one_digest_for_every_layout(tmp_path):
-    script = EXAMPLES / "one_seed_one_network.py"
+    script = ROOT / "examples" / "one_seed_one_network.py"
     command = [sys.executable, str(script), "--world", "1", "2", "--steps", "2"]
     command += ["--picture", str(tmp_path / "losses.svg")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -60,18 +61,31 @@ def test_the_example_prints_one_digest_for_every_layout(tmp_path):
     assert (tmp_path / "losses.svg").read_text().rstrip().endswith("</svg>")
 
 
-LOST = """
+RANKS = """
 import os, sys, time
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import distribute_tensor
 import fanin
 import fanin.torch as ft
 from one_seed_one_network import launch
+from sharded import Collectives
 
-def work(world, what):
+def stages(world):
+    mesh = init_device_mesh("cpu", (world,))
+    model = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(300)))
+    for layer in model:  # every rank has all of its stage: sharding it further changes nothing here
+        for name, whole in list(layer.named_parameters()):
+            placed = distribute_tensor(whole.detach(), mesh, src_data_rank=None)
+            setattr(layer, name, torch.nn.Parameter(placed))
+    with Collectives() as sent:
+        ft.initialize(model, "he_normal", seed=0, name_prefix=f"stage{dist.get_rank() // 2}.")
+    return sent.bytes
+
+def lost(world, what):
     model = torch.nn.Linear(64, 64)
     fully_shard(model, mesh=init_device_mesh("cpu", (world,)))
     dist.barrier()
@@ -89,20 +103,35 @@ def work(world, what):
 
 for what in ("dead", "stuck"):
     try:
-        launch(3, work, what, seconds=3)
+        launch(3, lost, what, seconds=3)
     except RuntimeError as error:
         print(error, flush=True)
+print("sent", launch(6, stages), flush=True)
 """
 
 
-def test_a_rank_that_is_lost_leaves_the_others_with_an_error_and_as_they_were():
-    done = python(LOST, EXAMPLES)
+@pytest.fixture(scope="module")
+def ranks():
+    """What the ranks of the script above said."""
+    done = python(RANKS, ROOT / "examples", ROOT / "benchmarks")
     assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def test_a_rank_that_is_lost_leaves_the_others_with_an_error_and_as_they_were(ranks):
     for what, how in (("dead", "gone"), ("stuck", "late")):
-        said = [line for line in done.stdout.splitlines() if line.startswith(what)]
-        assert len(said) == 2, done.stdout + done.stderr
+        said = [line for line in ranks.splitlines() if line.startswith(what)]
+        assert len(said) == 2, ranks
         for line in said:
             assert line.startswith(f"{what} untouched {how} a rank did not come to compare its plan; ")
+
+
+def test_what_is_sent_does_not_grow_with_ranks_times_parameters(ranks):
+    [line] = [line for line in ranks.splitlines() if line.startswith("sent")]
+    for sent in json.loads(line.removeprefix("sent")):
+        assert sum(sent) > 0
+        names = 600 * len("stage0.299.weight")
+        assert sum(sent) < 3 * 2 * names  # three stages' names once, not those of six ranks; in and out
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(plan, tmp_path):
