@@ -403,3 +403,15 @@ def test_a_frameworks_word_counts_the_layers_fans_in_any_layout(word):
     one, two, three = (plan.fill("w") for plan in plans)
     assert one.tobytes() == np.ascontiguousarray(two.T).tobytes() == three.tobytes()
     assert str(Plan.from_json(plans[0].to_json())) == str(plans[0])
+
+
+def test_a_plan_is_identified_by_all_it_says_but_its_digests():
+    plan = plan_of("he_normal")
+    assert plan.identity() == plan.with_digests().identity() == Plan.from_json(plan.to_json()).identity()
+    others = [
+        plan_of("he_normal", seed=1),
+        plan_of("he_uniform"),
+        plan_of(Recipe([("*", "he_normal")], alias={"wte": "embed"})),
+        plan_of("he_normal", Model(MODEL.tensors[1:], MODEL.facts)),
+    ]
+    assert len({each.identity() for each in (plan, *others)}) == 5

@@ -296,6 +296,13 @@ class Plan:
             "rows": [_encode(row) for row in self.rows],
         }
 
+    def identity(self) -> str:
+        """The SHA-256 of all it says, digests aside: what processes compare, made without the whole text."""
+        total = hashlib.sha256(json.dumps([self.contract, self.seed, self.recipe, self.facts]).encode())
+        for each in (*self.tensors, *self.rows):
+            total.update(json.dumps(_encode(each)).encode())
+        return total.hexdigest()
+
     def to_json(self) -> str:
         """JSON that `from_json` reads."""
         return json.dumps(self.to_dict(), indent=1) + "\n"
@@ -565,6 +572,8 @@ def _encode(value: Any) -> Any:
             if each.default is MISSING or held != each.default:
                 data[each.name] = _encode(held)
         return data
+    if isinstance(value, Fans):  # whole numbers are written as such, whatever they were read from
+        return [int(fan) if float(fan).is_integer() else fan for fan in value]
     return [_encode(item) for item in value] if isinstance(value, tuple) else value
 
 

@@ -85,7 +85,7 @@ def agree(plan: Plan, places: Mapping[Path, Sharding]) -> None:
         "seed": plan.seed,
         "value contract": plan.contract,
         "recipe": plan.recipe[:SHOWN],
-        "plan": _digest(plan.to_json()),
+        "plan": plan.identity(),
         "shardings": _digest("\n".join(f"{path} {place}" for path, place in shared.items())),
     }
     devices = sorted(set().union(*(place.device_set for place in shared.values())), key=attrgetter("id"))

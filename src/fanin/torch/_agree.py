@@ -38,7 +38,7 @@ def agree(plan: Plan) -> None:
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
     names = [row.key for row in plan.rows]
-    mine = Said(plan.seed, plan.contract, plan.recipe, _digest("\n".join(names)), _digest(plan.to_json()))
+    mine = Said(plan.seed, plan.contract, plan.recipe, _digest("\n".join(names)), plan.identity())
     everyone: list[Any] = [None] * dist.get_world_size()
     _together(dist.all_gather_object, everyone, mine)
     told = [{"seed": s.seed, "value contract": s.contract, "recipe": s.recipe} for s in everyone]
