@@ -333,9 +333,14 @@ def fill_canvas(
 
 
 def pieces(view: Array) -> Iterator[tuple[Array, int, int]]:
-    """Parts of a view along its longest axis, several per thread: (part, axis, where it starts)."""
+    """Parts of a view, several per thread: (part, axis, where it starts).
+
+    Along the outermost axis that is long enough, so that what is dense within a part stays so; else along the
+    longest.
+    """
     workers = threads.threads()
-    axis = int(np.argmax(view.shape))
+    enough = [axis for axis, size in enumerate(view.shape) if size >= 64 * workers]
+    axis = enough[0] if enough else int(np.argmax(view.shape))
     size = view.shape[axis]
     count = max(1, min(4 * workers, view.size // PIECE, size)) if workers > 1 else 1
     length = size if count == 1 else -(-size // (64 * count)) * 64  # cache lines and blocks stay whole

@@ -1,6 +1,8 @@
 """How many threads fill, and the pool they come from. The numbers do not depend on it."""
 
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -10,6 +12,7 @@ from fanin.errors import ArgumentError
 
 _chosen: int | None = None
 _pool: ThreadPoolExecutor | None = None
+_here = threading.local()
 
 
 def usable_cores() -> int:
@@ -48,6 +51,8 @@ def set_threads(n: int | None) -> None:
 
 def threads() -> int:
     """How many threads fill: what `set_threads` set, or the usable cores, shared by the ranks of a host."""
+    if getattr(_here, "fills", False):  # one of them is asking
+        return 1
     return _chosen or max(1, usable_cores() // _local_ranks())
 
 
@@ -58,16 +63,44 @@ def _local_ranks() -> int:
 
 
 def run_all(work: Iterable[Callable[[], None]]) -> None:
-    """Run every piece of work, in threads if there are several; the first error is raised."""
+    """Run every piece of work, in threads if there are several; the first error is raised.
+
+    The caller works too, so that nothing waits for a thread to wake. Work that is itself run so runs its own
+    pieces one after the other.
+    """
     global _pool
-    pieces = list(work)
-    if len(pieces) == 1:
-        pieces[0]()
+    pieces = deque(work)
+    helpers = min(threads(), len(pieces)) - 1
+    if helpers < 1:
+        _drain(pieces)
         return
     if _pool is None:
-        _pool = ThreadPoolExecutor(threads(), thread_name_prefix="fanin")
-    for done in [_pool.submit(piece) for piece in pieces]:
-        done.result()
+        _pool = ThreadPoolExecutor(
+            threads() - 1, "fanin", initializer=setattr, initargs=(_here, "fills", True)
+        )
+    at_work = [_pool.submit(_drain, pieces) for _ in range(helpers)]
+    _here.fills = True
+    try:
+        _drain(pieces)
+    finally:
+        _here.fills = False
+        for helper in at_work:
+            if not helper.cancel():  # it has begun
+                helper.result()
+
+
+def _drain(pieces: deque[Callable[[], None]]) -> None:
+    """Run pieces while there are any; after an error nobody begins another."""
+    while pieces:
+        try:
+            piece = pieces.popleft()
+        except IndexError:  # another thread was faster
+            return
+        try:
+            piece()
+        except BaseException:
+            pieces.clear()
+            raise
 
 
 def _forget_pool() -> None:

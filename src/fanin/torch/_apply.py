@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from fanin import threads
 from fanin._types import Array, Window
 from fanin.errors import PlanError
 from fanin.layout import moved
@@ -25,6 +26,7 @@ from fanin.torch._walk import Described, Slot
 
 Device: TypeAlias = str | int | torch.device
 PART = 1 << 24  # elements looked at together
+SMALL = 1 << 23  # elements below which a tensor is not worth dividing between threads
 
 
 class Target(NamedTuple):
@@ -79,9 +81,7 @@ def apply(plan: Plan, described: Described, device: Device | None, buffers: Buff
     rebuilt = rebuild(described.places, device, buffers)
     lost = [target for target in targets if target.lost]
     puts = [_materialized(plan, target, device) for target in lost]
-    for target in targets:
-        if plan.sets(target.planned.path) and not target.lost:
-            _set(plan, target)
+    _set_all(plan, [target for target in targets if plan.sets(target.planned.path) and not target.lost])
     for put in puts:
         put()
     for buffer in rebuilt:
@@ -178,6 +178,22 @@ def _value(plan: Plan, target: Target, device: Device | None = None) -> torch.Te
     value = torch.empty_like(now, device=device) if now.is_meta else now.clone()
     _write(plan, target, value)
     return value
+
+
+def _set_all(plan: Plan, targets: list[Target]) -> None:
+    """Set large tensors one after the other, each in threads, and small ones side by side."""
+    small = [target for target in targets if _is_small(target)]
+    for target in targets:
+        if not _is_small(target):
+            _set(plan, target)
+    threads.run_all(partial(_set, plan, target) for target in small)
+
+
+def _is_small(target: Target) -> bool:
+    """Whether it is plain host memory that is filled before threads have divided it."""
+    if target.parametrization is not None or torch.is_inference_mode_enabled():  # a mode of this thread
+        return False
+    return target.value.device.type == "cpu" and target.value.numel() < SMALL
 
 
 def _set(plan: Plan, target: Target) -> None:
