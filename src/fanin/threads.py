@@ -62,7 +62,7 @@ def _local_ranks() -> int:
     return int(ranks) if ranks.isdecimal() and int(ranks) > 0 else 1
 
 
-def run_all(work: Iterable[Callable[[], None]]) -> None:
+def run_all(work: Iterable[Callable[[], object]]) -> None:
     """Run every piece of work, in threads if there are several; the first error is raised.
 
     The caller works too, so that nothing waits for a thread to wake. Work that is itself run so runs its own
@@ -89,7 +89,7 @@ def run_all(work: Iterable[Callable[[], None]]) -> None:
                 helper.result()
 
 
-def _drain(pieces: deque[Callable[[], None]]) -> None:
+def _drain(pieces: deque[Callable[[], object]]) -> None:
     """Run pieces while there are any; after an error nobody begins another."""
     while pieces:
         try:

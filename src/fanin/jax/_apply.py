@@ -1,6 +1,7 @@
 """From a plan to arrays: everything is checked, then everything is made, then everything is set."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
+from fanin import threads
 from fanin._types import Array, Window
 from fanin.errors import PlanError
 from fanin.jax._arrays import aligned, assembled, sizes_of
@@ -52,10 +54,12 @@ def made(plan: Plan, described: Described, places: Mapping[Path, Sharding]) -> d
     agree(plan, places)
     at = {leaf.path: number for number, leaf in enumerate(described.leaves)}
     values = {}
+    ready = _side_by_side(plan, [(tensor, described.slots[mine.path][0]) for tensor, mine in pairs], places)
     for tensor, mine in pairs:
         leaves = described.slots[mine.path]
         if plan.sets(tensor.path):
-            array = make(plan, tensor, leaves[0].array, places.get(leaves[0].path))
+            place = places.get(leaves[0].path)
+            array = make(plan, tensor, leaves[0].array, place, ready.pop(tensor.path, None))
             values.update({at[leaf.path]: array for leaf in leaves})
     values.update({at[leaf.path]: placed(leaf, value, places) for leaf, value in lost})
     for number, leaf in enumerate(described.leaves):
@@ -75,7 +79,28 @@ def _check(plan: Plan, tensor: Tensor, leaf: Node) -> None:
 # --- arrays --------------------------------------------------------------------------------------
 
 
-def make(plan: Plan, tensor: Tensor, old: Any, place: Sharding | None) -> jax.Array:
+def _side_by_side(
+    plan: Plan, leaves: list[tuple[Tensor, Node]], places: Mapping[Path, Sharding]
+) -> dict[str, Array]:
+    """Whole arrays that JAX adopts as they are, on the host, made one in a thread: {path: values}."""
+    if jax.default_backend() != "cpu":
+        return {}
+    found: dict[str, Array] = {}
+
+    def fill(tensor: Tensor, dtype: np.dtype[Any]) -> None:
+        found[tensor.path] = plan.fill(tensor.path, out=aligned(tensor.shape, dtype))
+
+    threads.run_all(
+        partial(fill, tensor, np.dtype(leaf.array.dtype))
+        for tensor, leaf in leaves
+        if leaf.path not in places and all(row.initializer is not None for row, _ in plan.parts(tensor))
+    )
+    return found
+
+
+def make(
+    plan: Plan, tensor: Tensor, old: Any, place: Sharding | None, ready: Array | None = None
+) -> jax.Array:
     """A stored tensor of a plan as a ``jax.Array``, each process its own windows.
 
     Parameters
@@ -86,11 +111,15 @@ def make(plan: Plan, tensor: Tensor, old: Any, place: Sharding | None) -> jax.Ar
         Has what is kept.
     place : Sharding, optional
         Where they are to be.
+    ready : array, optional
+        All of the values, if they have been made.
     """
     kept = any(row.initializer is None for row, _ in plan.parts(tensor))
     before = np.asarray(old) if kept else None
 
     def window(part: Window) -> Array:
+        if ready is not None:
+            return ready
         out = aligned(sizes_of(part), np.dtype(old.dtype))
         if before is not None:
             out[...] = before[part]

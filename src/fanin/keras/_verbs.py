@@ -1,10 +1,15 @@
 """What users call: plan, initialize."""
 
-from typing import Any
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
+from fanin import threads
+from fanin._types import Array
 from fanin.dtypes import as_dtype
 from fanin.errors import PlanError
 from fanin.keras._values import aligned, tensor
@@ -12,6 +17,9 @@ from fanin.keras._walk import Described, describe
 from fanin.model import Tensor
 from fanin.plan import Plan
 from fanin.planning import PlanLike, paired, planned
+
+TOGETHER = 1 << 24  # bytes of variables made side by side
+Target: TypeAlias = tuple[Tensor, Any]  # a stored tensor of a plan, and its variable
 
 
 def plan(model: keras.Layer, recipe: PlanLike, *, seed: int | None = None) -> Plan:
@@ -87,13 +95,33 @@ def _apply(made: Plan, described: Described) -> None:
     for stored, variable in targets:
         if getattr(variable.value, "is_meta", False):
             raise PlanError(f"{stored.pieces[0].name!r} is on the meta device; build the model on another")
-    for stored, variable in targets:
-        variable.assign(_values(made, stored, variable))
+    for group in _groups(targets):
+        values = [_present(made, stored, variable) for stored, variable in group]
+        threads.run_all(
+            partial(made.fill, stored.path, out=out) for (stored, _), out in zip(group, values, strict=True)
+        )
+        for (_, variable), out in zip(group, values, strict=True):
+            variable.assign(tensor(out))
 
 
-def _values(made: Plan, stored: Tensor, variable: keras.Variable) -> Any:
-    """What a variable is to be: its present value where the plan keeps it."""
+def _groups(targets: list[Target]) -> Iterator[list[Target]]:
+    """Variables made side by side, one in a thread: as many as go into `TOGETHER` bytes."""
+    group: list[Target] = []
+    room = TOGETHER
+    for target in targets:
+        size = math.prod(target[0].shape) * as_dtype(target[0].dtype).itemsize
+        if group and size > room:
+            yield group
+            group, room = [], TOGETHER
+        group.append(target)
+        room -= size
+    if group:
+        yield group
+
+
+def _present(made: Plan, stored: Tensor, variable: keras.Variable) -> Array:
+    """Room for the values of a variable, with its present one where the plan keeps it."""
     values = aligned(stored.shape, as_dtype(stored.dtype))
     if any(row.initializer is None for row, _ in made.parts(stored)):
         np.copyto(values, keras.ops.convert_to_numpy(variable))
-    return tensor(made.fill(stored.path, out=values))
+    return values
