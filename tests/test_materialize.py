@@ -156,6 +156,17 @@ def test_a_run_killed_at_any_point_goes_on_to_the_same_bytes(tmp_path):
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("harm", [os.remove, lambda path: os.truncate(path, 100)])
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_part_that_was_lost_is_not_taken_for_zeros(plan, tmp_path, harm, first):
+    materialize(plan, tmp_path, max_shard_size=60_000, part=(first, 2))
+    harm(tmp_path / writer.PARTIAL / "model-00001-of-00004.safetensors")
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"model-00001-of-00004.* is gone or has another size"):
+            materialize(plan, tmp_path, max_shard_size=60_000, part=(3 - first, 2), resume=True)
+    assert os.listdir(tmp_path) == [writer.PARTIAL]
+
+
 def test_another_plan_does_not_go_on_with_an_unfinished_run(plan, tmp_path):
     materialize(plan, tmp_path, part=(1, 2))
     other = resolve(MODEL, recipes.concrete("he_normal"), 12)

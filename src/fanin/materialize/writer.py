@@ -142,7 +142,10 @@ class _Work:
             )
         self.place.mkdir(exist_ok=True)
         self._claim(identity)
-        if self.done().all() and self.count:
+        done = self.done()
+        if done.any():
+            self._check_files()
+        if done.all() and self.count:
             return
         for file in self.files:
             with _naming(self.place / file.name):
@@ -150,6 +153,16 @@ class _Work:
                     handle.truncate(file.size)
                 with open(self.place / file.name, "r+b") as handle:
                     handle.write(file.front)
+
+    def _check_files(self) -> None:
+        """What is marked as done must still be there: a new file in its place would hold zeros."""
+        for file in self.files:
+            places = (self.place / file.name, self.place.parent / file.name)
+            if not any(place.is_file() and place.stat().st_size == file.size for place in places):
+                raise CheckpointError(
+                    f"{places[0]} is gone or has another size, though parts of it were written; remove "
+                    f"{self.place} and start again"
+                )
 
     def _claim(self, identity: str) -> None:
         mark = self.place / IDENTITY
@@ -170,6 +183,7 @@ class _Work:
 
     def finish(self, folder: Path, index: str) -> None:
         """Give the files their final names, the index last."""
+        self._check_files()
         for file in self.files:
             with contextlib.suppress(FileNotFoundError):  # another part finished at the same time
                 with open(self.place / file.name, "rb") as handle:

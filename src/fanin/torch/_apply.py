@@ -182,11 +182,13 @@ def _value(plan: Plan, target: Target, device: Device | None = None) -> torch.Te
 
 def _set_all(plan: Plan, targets: list[Target]) -> None:
     """Set large tensors one after the other, each in threads, and small ones side by side."""
-    small = [target for target in targets if _is_small(target)]
+    small = []
     for target in targets:
-        if not _is_small(target):
+        if _is_small(target):
+            small.append(partial(_set, plan, target))
+        else:
             _set(plan, target)
-    threads.run_all(partial(_set, plan, target) for target in small)
+    threads.run_all(small)
 
 
 def _is_small(target: Target) -> bool:
