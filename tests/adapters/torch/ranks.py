@@ -15,23 +15,15 @@ import torch
 import torch.distributed as dist
 import transformers
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import fanin
 import fanin.torch as ft
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "examples"))
+from one_seed_one_network import fsdp, tensor_parallel
+
 SEED = 5
-TENSOR_PARALLEL = {
-    "self_attn.q_proj": ColwiseParallel,
-    "self_attn.k_proj": ColwiseParallel,
-    "self_attn.v_proj": ColwiseParallel,
-    "self_attn.o_proj": RowwiseParallel,
-    "mlp.gate_proj": ColwiseParallel,
-    "mlp.up_proj": ColwiseParallel,
-    "mlp.down_proj": RowwiseParallel,
-}
 
 
 def llama():
@@ -49,17 +41,6 @@ def mixtral():
         "num_local_experts": 4,
     }
     return transformers.MixtralForCausalLM(transformers.MixtralConfig(**sizes, **heads))
-
-
-def fsdp(model, mesh):
-    for block in model.model.layers:
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-
-
-def tensor_parallel(model, mesh):
-    for block in model.model.layers:
-        parallelize_module(block, mesh, {name: style() for name, style in TENSOR_PARALLEL.items()})
 
 
 def experts(model, mesh):

@@ -147,3 +147,18 @@ def test_a_config_is_the_model_it_describes_and_its_files_are_its_shapes(run, tm
     unnamed = run("gpt/model.safetensors")
     assert unnamed.returncode == 2
     assert "no rule matches" in unnamed.stderr
+
+
+def test_the_readmes_example_runs_as_it_is_copied(capsys):
+    page = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    [start] = [at for at, block in enumerate(blocks) if "import fanin.torch as ft" in block]
+    names = {}
+    for block in blocks[start : start + 2]:
+        exec(block, names)
+    assert capsys.readouterr().out.startswith("recipe gpt2(n_layer=12), seed 0, ")
+    weight = names["model"].transformer.h[0].attn.c_proj.weight
+    expected = fanin.RandomNormal(0, 0.004)(
+        (768, 768), seed=0, name="transformer.h.0.attn.c_proj.weight", axes="io"
+    )
+    assert weight.detach().numpy().tobytes() == expected.tobytes()
