@@ -134,6 +134,11 @@ class Plan:
         """Whether anything in a stored tensor is set rather than kept."""
         return any(row.initializer is not None for row, _ in self.parts(self.tensor(path)))
 
+    def coupled(self, path: str) -> bool:
+        """Whether a part of a stored tensor costs as much as all of it, and uses all cores (orthogonal)."""
+        rows = (row.initializer for row, _ in self.parts(self.tensor(path)))
+        return any(initializer is not None and initializer.coupled for initializer in rows)
+
     def parts(self, tensor: Tensor) -> tuple[tuple[Row, Member], ...]:
         """The parameters in a stored tensor: each row, and its shape and axes there."""
         return self._parts[tensor.path]

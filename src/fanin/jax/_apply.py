@@ -93,7 +93,9 @@ def _side_by_side(
     threads.run_all(
         partial(fill, tensor, np.dtype(leaf.array.dtype))
         for tensor, leaf in leaves
-        if leaf.path not in places and all(row.initializer is not None for row, _ in plan.parts(tensor))
+        if leaf.path not in places
+        and not plan.coupled(tensor.path)
+        and all(row.initializer is not None for row, _ in plan.parts(tensor))
     )
     return found
 

@@ -97,9 +97,14 @@ def _apply(made: Plan, described: Described) -> None:
             raise PlanError(f"{stored.pieces[0].name!r} is on the meta device; build the model on another")
     for group in _groups(targets):
         values = [_present(made, stored, variable) for stored, variable in group]
-        threads.run_all(
-            partial(made.fill, stored.path, out=out) for (stored, _), out in zip(group, values, strict=True)
-        )
+        jobs = [
+            (made.coupled(stored.path), partial(made.fill, stored.path, out=out))
+            for (stored, _), out in zip(group, values, strict=True)
+        ]
+        threads.run_all(job for coupled, job in jobs if not coupled)
+        for coupled, job in jobs:
+            if coupled:
+                job()
         for (_, variable), out in zip(group, values, strict=True):
             variable.assign(tensor(out))
 

@@ -86,12 +86,8 @@ def chunks_of(plan: Plan, files: tuple[File, ...]) -> Iterator[Chunk]:
             if stored.start == stored.stop:
                 continue
             width = as_dtype(plan.tensor(path).dtype).itemsize
-            coupled = any(
-                row.initializer is not None and row.initializer.coupled
-                for row, _ in plan.parts(plan.tensor(path))
-            )
             start = stored.start
-            for window in windows(stored.shape, stored.stop if coupled else CHUNK // width):
+            for window in windows(stored.shape, stored.stop if plan.coupled(path) else CHUNK // width):
                 size = _bytes(tuple(part.stop - part.start for part in window), plan.tensor(path).dtype)
                 yield Chunk(at, path, window, start, size)
                 start += size

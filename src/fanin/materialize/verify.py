@@ -87,9 +87,8 @@ def first_difference(
     """
     tensor = plan.tensor(path)
     shape = tuple(part.stop - part.start for part in window)
-    coupled = any(row.initializer is not None and row.initializer.coupled for row, _ in plan.parts(tensor))
     bits = np.dtype(f"u{as_dtype(tensor.dtype).itemsize}")
-    for inner in windows(shape, max(1, math.prod(shape)) if coupled else ELEMENTS):
+    for inner in windows(shape, max(1, math.prod(shape)) if plan.coupled(path) else ELEMENTS):
         place: Any = (..., *inner)
         values = np.array(held(place), order="C")
         made = plan.fill(path, window=moved(window, inner), out=values.copy())

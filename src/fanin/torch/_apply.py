@@ -160,11 +160,10 @@ def _try(plan: Plan, target: Target, device: Device | None = None) -> Any:
 
 def _write(plan: Plan, target: Target, tensor: torch.Tensor) -> None:
     path = target.planned.path
-    coupled = any(row.initializer and row.initializer.coupled for row, _ in plan.parts(target.planned))
     memory, rectangles = local(tensor)
     for window, place in rectangles:
         write = partial(_window, plan, path, window)
-        fill(memory.detach()[place], write, what=target.name, whole=coupled)
+        fill(memory.detach()[place], write, what=target.name, whole=plan.coupled(path))
 
 
 def _window(plan: Plan, path: str, window: Window, inner: Window | None, out: Array) -> None:
@@ -184,16 +183,18 @@ def _set_all(plan: Plan, targets: list[Target]) -> None:
     """Set large tensors one after the other, each in threads, and small ones side by side."""
     small = []
     for target in targets:
-        if _is_small(target):
+        if _is_small(plan, target):
             small.append(partial(_set, plan, target))
         else:
             _set(plan, target)
     threads.run_all(small)
 
 
-def _is_small(target: Target) -> bool:
+def _is_small(plan: Plan, target: Target) -> bool:
     """Whether it is plain host memory that is filled before threads have divided it."""
-    if target.parametrization is not None or torch.is_inference_mode_enabled():  # a mode of this thread
+    if target.parametrization is not None or plan.coupled(target.planned.path):
+        return False
+    if torch.is_inference_mode_enabled():  # a mode of this thread alone
         return False
     return target.value.device.type == "cpu" and target.value.numel() < SMALL
 
