@@ -19,7 +19,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 def key_of(seed, name, substream=""):
     """Key and counter words of a stream, from DESIGN's sentence: BLAKE2b-128 of length-prefixed fields."""
     message = b""
-    for field in (b"fanin/0", seed.to_bytes(8, "little"), unicodedata.normalize("NFC", name).encode("utf-8")):
+    for field in (b"fanin/1", seed.to_bytes(8, "little"), unicodedata.normalize("NFC", name).encode("utf-8")):
         message += len(field).to_bytes(8, "little") + field
     message += len(substream).to_bytes(8, "little") + substream.encode()
     digest = hashlib.blake2b(message, digest_size=16).digest()
@@ -33,7 +33,7 @@ def raw(shape, seed, name, window=None, axes="io"):
 
 
 def test_the_contract_is_the_unfrozen_one():
-    assert fanin.CONTRACT == "fanin/0"
+    assert fanin.CONTRACT == "fanin/1"
 
 
 @given(seed=SEEDS, name=NAMES)
@@ -148,7 +148,7 @@ def test_anything_else_folds_to_the_blake2b_of_its_words_and_kind(state):
         data = b"".join(word.to_bytes(8, "little") for word in state)
     else:
         data = state
-    message = b"".join(len(part).to_bytes(8, "little") + part for part in (b"fanin/0", b"some kind", data))
+    message = b"".join(len(part).to_bytes(8, "little") + part for part in (b"fanin/1", b"some kind", data))
     expected = int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little")
     folded = fanin.fold_seed(state, "some kind")
     assert folded == expected

@@ -5,7 +5,7 @@
 >>> layers = [keras.Input((784,)), keras.layers.Dense(256, "relu", name="hidden"), keras.layers.Dense(10)]
 >>> model = keras.Sequential(layers)
 >>> print(fk.plan(model, "he_normal", seed=0))
-recipe he_normal, seed 0, fanin/0: 4 parameters, 203,530 elements
+recipe he_normal, seed 0, fanin/1: 4 parameters, 203,530 elements
 parameter      shape    role    rule         initializer  fan in, out      std  dtype
 ───────────────────────────────────────────────────────────────────────────────────────
 hidden.weight  784x256  kernel  role kernel  he_normal()     784, 256  0.05051  float32

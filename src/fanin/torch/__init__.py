@@ -3,7 +3,7 @@
 >>> import torch, fanin.torch as ft
 >>> model = torch.nn.Sequential(torch.nn.Linear(784, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
 >>> print(ft.plan(model, "he_normal", seed=0))
-recipe he_normal, seed 0, fanin/0: 4 parameters, 203,530 elements
+recipe he_normal, seed 0, fanin/1: 4 parameters, 203,530 elements
 parameter  shape    role    rule         initializer  fan in, out      std  dtype
 ───────────────────────────────────────────────────────────────────────────────────
 0.weight   256x784  kernel  role kernel  he_normal()     784, 256  0.05051  float32
