@@ -12,21 +12,28 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 TEST := $(VENV)/.test
 PEERS := $(VENV)/.peers
+# Each framework has a process of its own: they disturb one another in one.
+ADAPTERS := torch tensorflow jax keras-tensorflow keras-torch keras-jax
 SOURCES := pyproject.toml setup.py $(wildcard src/fanin/_kernel/*.c src/fanin/_kernel/*.h)
 
-.PHONY: run test check bench prove sanitize clean
+.PHONY: run test check bench prove sanitize clean test-core $(ADAPTERS:%=test-%) test-wheel
 
 run: $(RUN)
 	$(BIN)/fanin compare
 
 test: $(TEST) check
+	$(MAKE) --jobs 2 --output-sync=target test-core $(ADAPTERS:%=test-%) test-wheel
+
+test-core: $(TEST)
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --adapter torch
-	$(BIN)/python -m pytest --adapter tensorflow
-	$(BIN)/python -m pytest --adapter jax
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest --adapter keras
-	KERAS_BACKEND=torch $(BIN)/python -m pytest --adapter keras
-	KERAS_BACKEND=jax $(BIN)/python -m pytest --adapter keras
+
+test-torch test-tensorflow test-jax: test-%: $(TEST)
+	$(BIN)/python -m pytest --adapter $*
+
+test-keras-tensorflow test-keras-torch test-keras-jax: test-keras-%: $(TEST)
+	KERAS_BACKEND=$* $(BIN)/python -m pytest --adapter keras
+
+test-wheel: $(TEST)
 	$(BIN)/python tests/check_wheel.py
 
 check: $(TEST)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -415,3 +416,40 @@ def test_a_plan_is_identified_by_all_it_says_but_its_digests():
         plan_of("he_normal", Model(MODEL.tensors[1:], MODEL.facts)),
     ]
     assert len({each.identity() for each in (plan, *others)}) == 5
+
+
+# --- padding -------------------------------------------------------------------------------------
+
+HEAD = Tensor("out.weight", (12, 6), "float32", (Piece("out.weight", "kernel", "linear", OI),))
+
+
+def test_a_padded_tensor_holds_the_numbers_of_the_tensor_in_it_and_zeros():
+    padded = plan_of(Recipe([("*", "glorot_normal")], unpadded={"out.weight": (10, 5)}), Model((HEAD,)))
+    plain = plan_of("glorot_normal", Model((replace(HEAD, shape=(10, 5)),)))
+    whole = padded.fill("out.weight")
+    assert padded["out.weight"].fans == plain["out.weight"].fans == Fans(5, 10)
+    assert np.array_equal(whole[:10, :5], plain.fill("out.weight"))
+    assert not whole[10:].any()
+    assert not whole[:, 5:].any()
+    for rows in (slice(0, 9), slice(9, 12), slice(10, 12)):  # shards with and without padding
+        window = (rows, slice(0, 6))
+        assert np.array_equal(padded.fill("out.weight", window=window), whole[window])
+    assert Plan.from_json(padded.to_json()) == padded
+    assert np.array_equal(Plan.from_json(padded.to_json()).fill("out.weight"), whole)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "text"),
+    [
+        (
+            {"out.weigh": (10, 5)},
+            "no parameter with a tensor of its own: 'out.weigh'; did you mean out.weight?",
+        ),
+        ({"out.weight": (13, 6)}, "does not lie inside 'out.weight', whose shape is (12, 6)"),
+        ({"out.weight": (12,)}, "does not lie inside 'out.weight', whose shape is (12, 6)"),
+        ({"h.0.q.weight": (8, 6)}, "'h.0.q.weight' is stored as a part of 'h.0.qkv.weight'"),
+    ],
+)
+def test_what_cannot_be_padded_is_an_error(shapes, text):
+    with pytest.raises(PlanError, match=re.escape(text)):
+        plan_of(Recipe([("*", "he_normal")], unpadded=shapes), Model((HEAD, UNEQUAL)))

@@ -69,6 +69,9 @@ def member_name(axes: Axes, shape: tuple[int, ...], name: str | None, at: tuple[
 
 def parts(where: Canvas, axes: Axes, name: str | None) -> Iterator[Part]:
     """The parts of a stored window, each a rectangle of one member; padding is set to zero at the end."""
+    if axes.plain:
+        yield Part(name, where, axes)
+        return
     inside, padding = _unpadded(where, axes)
     atoms = axes.atoms(where.shape)
     rank = len(atoms)

@@ -5,13 +5,14 @@ No framework is needed to hold these facts, so everything decided from them is d
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from fanin import layout
 from fanin.dtypes import as_dtype
-from fanin.errors import PlanError
+from fanin.errors import PlanError, near
 from fanin.fans import Axes, Fans, check_shape, positive
 from fanin.initializers import Initializer
 
@@ -91,6 +92,11 @@ class Piece:
         if self.role not in ROLES:
             raise PlanError(f"{self.name!r}: no role {self.role!r}; expected one of {', '.join(ROLES)}")
 
+    @property
+    def is_all(self) -> bool:
+        """Whether it is the whole tensor, with its axes as they are stored."""
+        return self.window is None and not self.split
+
     def slices(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
         """Its rectangle of a stored shape, after `split`."""
         sizes = self.whole.atoms(shape) if self.split else shape
@@ -104,6 +110,9 @@ class Piece:
     def members(self, shape: tuple[int, ...]) -> Iterator["Member"]:
         """The parameters in it, for the shape of the whole stored tensor."""
         inside = tuple(part.stop - part.start for part in self.slices(shape))
+        if self.axes.plain:
+            yield Member(self.name, inside, self.axes)
+            return
         atoms = self.axes.atoms(inside)
         one, axes = layout.member_shape(self.axes, inside), layout.member_axes(self.axes, inside)
         sizes = [atoms[axis] for axis in positive(self.axes.stack, len(atoms))]
@@ -146,6 +155,8 @@ class Tensor:
     def __post_init__(self) -> None:
         check_shape(self.shape)
         as_dtype(self.dtype)
+        if len(self.pieces) == 1 and self.pieces[0].is_all:
+            return
         if len({piece.split for piece in self.pieces}) > 1:
             raise PlanError(f"{self.path!r}: its pieces split its shape {self.shape} in different ways")
         windows = [piece.slices(self.shape) for piece in self.pieces]
@@ -171,6 +182,36 @@ class Model:
 
     tensors: tuple[Tensor, ...]
     facts: dict[str, int] = field(default_factory=dict)
+
+    def unpadded(self, shapes: Mapping[str, tuple[int, ...]]) -> "Model":
+        """The same model, some of whose parameters are smaller than they are stored: {name: its shape}.
+
+        Raises
+        ------
+        PlanError
+            When there is no such parameter, it is packed with others, or does not have that shape inside.
+        """
+        left = dict(shapes)
+        tensors = tuple(_unpadded(tensor, left.pop(tensor.pieces[0].name, None)) for tensor in self.tensors)
+        for name in left:
+            known = [tensor.pieces[0].name for tensor in self.tensors if len(tensor.pieces) == 1]
+            raise PlanError(
+                f"`unpadded` names no parameter with a tensor of its own: {name!r}; {near(name, known)}"
+            )
+        return replace(self, tensors=tensors)
+
+
+def _unpadded(tensor: Tensor, shape: tuple[int, ...] | None) -> Tensor:
+    piece = tensor.pieces[0]
+    if shape is None or shape == piece.axes.logical:
+        return tensor
+    if len(tensor.pieces) > 1 or not (piece.is_all and piece.axes.plain):
+        raise PlanError(f"`unpadded`: {piece.name!r} is stored as a part of {tensor.path!r}")
+    if len(shape) != len(tensor.shape) or not all(map(operator.le, shape, tensor.shape)):
+        raise PlanError(
+            f"`unpadded`: {shape} does not lie inside {piece.name!r}, whose shape is {tensor.shape}"
+        )
+    return replace(tensor, pieces=(replace(piece, axes=replace(piece.axes, logical=shape)),))
 
 
 def depth_facts(named: Iterable[tuple[str, int | None]]) -> dict[str, int]:

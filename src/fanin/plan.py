@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from fanin.errors import FaninError, PlanError, RecipeError, near
 from fanin.fans import Axes, Fans
 from fanin.initializers import Description, Initializer, WithRow, Zeros, from_dict
 from fanin.model import Member, Model, Piece, Tensor
-from fanin.recipe import KEEP, OWN, Recipe, Rule, RuleInit
+from fanin.recipe import OWN, Recipe, Rule, RuleInit
 from fanin.sampling import Canvas, canvas
 from fanin.streams import CONTRACT, check_name, check_seed
 
@@ -184,8 +184,9 @@ class Plan:
         if out is None and any(row.initializer is None for row, _ in self.parts(tensor)):
             raise PlanError(f"{path!r}: the plan keeps values it does not know; pass `out`")
         for piece in tensor.pieces:
-            for whole in layout.unfolded(where, piece.whole):
-                inside = _inside(whole, piece.slices(tensor.shape))
+            wholes = (where,) if piece.is_all else layout.unfolded(where, piece.whole)
+            for whole in wholes:
+                inside = whole if piece.is_all else _inside(whole, piece.slices(tensor.shape))
                 for part in layout.parts(inside, piece.axes, piece.name):
                     row = self._rows[str(part.name)]
                     if row.initializer is not None:
@@ -382,11 +383,12 @@ def resolve(model: Model, recipe: Recipe, seed: int | None) -> Plan:
         When no rule matches a parameter, two have one name, or an initializer cannot make one.
     """
     seed = check_seed(seed)
+    model = model.unpadded(recipe.unpadded or {})
     rules = recipe.concrete
     hits, takes = [0] * len(rules), [0] * len(rules)
     rows: list[Row] = []
     unmatched = []
-    described: dict[Any, Description] = {}
+    decided: dict[Any, Decided] = {}
     for tensor in model.tensors:
         for piece in tensor.pieces:
             for member in piece.members(tensor.shape):
@@ -404,9 +406,11 @@ def resolve(model: Model, recipe: Recipe, seed: int | None) -> Plan:
                 chosen, reason = fitting[0]
                 takes[chosen] += 1
                 key = recipe.key(member.name) if recipe.keys == "path" else f"parameter:{len(rows)}"
-                rows.append(
-                    _row(tensor, piece, member, rules[chosen].init, reason, check_name(key), seed, described)
-                )
+                init = piece.own if rules[chosen].init == OWN else rules[chosen].init
+                alike = (id(init), piece.padding_row, member.shape, member.axes, tensor.dtype)
+                if alike not in decided:  # as it is in each block of a deep network
+                    decided[alike] = _decided(init, piece, member, tensor.dtype, seed, check_name(key))
+                rows.append(_row(tensor, piece, member, decided[alike], reason, check_name(key)))
     for at, rule in enumerate(rules):
         if not (rule.optional or takes[at] or (rule.inherited and hits[at])):
             raise RecipeError(_unused(at, rule, hits[at], model))
@@ -418,25 +422,27 @@ def resolve(model: Model, recipe: Recipe, seed: int | None) -> Plan:
     return Plan(seed, recipe.name or "of rules", model.tensors, tuple(rows), dict(model.facts))
 
 
-def _row(
-    tensor: Tensor,
-    piece: Piece,
-    member: Member,
-    init: RuleInit | None,
-    reason: str,
-    key: str,
-    seed: int,
-    described: dict[Any, Description],
-) -> Row:
-    chosen = _chosen(piece, member, init)
-    said = None
+class Decided(NamedTuple):
+    """What an initializer is to parameters of one shape, axes and dtype."""
+
+    initializer: Initializer | None
+    fans: Fans | None
+    mean: float | None
+    std: float | None
+
+
+def _decided(init: RuleInit | None, piece: Piece, member: Member, dtype: str, seed: int, key: str) -> Decided:
+    chosen = _chosen(init, piece.padding_row, member)
+    mean = std = None
     if chosen is not None:
-        sort = (id(chosen), str(chosen), *member[1:], tensor.dtype)  # an array is shown by its shape
-        if sort not in described:
-            _rehearse(member.name, chosen, member, tensor.dtype, seed, key)
-            described[sort] = chosen.describe(member.shape, member.axes)
-        said = described[sort]
+        said = _rehearse(member.name, chosen, member, dtype, seed, key)
+        mean, std = (None if value is None else float(value) for value in (said.mean, said.std))
     shown = len(member.shape) > 1 or member.axes.known is not None
+    return Decided(chosen, member.axes.fans(member.shape) if shown else None, mean, std)
+
+
+def _row(tensor: Tensor, piece: Piece, member: Member, decided: Decided, reason: str, key: str) -> Row:
+    chosen = decided.initializer
     return Row(
         name=member.name,
         path=tensor.path,
@@ -446,9 +452,9 @@ def _row(
         layer=piece.layer,
         rule=reason,
         initializer=chosen,
-        fans=member.axes.fans(member.shape) if shown else None,
-        mean=None if said is None or said.mean is None else float(said.mean),
-        std=None if said is None or said.std is None else float(said.std),
+        fans=decided.fans,
+        mean=decided.mean,
+        std=decided.std,
         dtype=tensor.dtype,
         source="keep" if chosen is None else "draw" if chosen.drawn else "constant",
         key=key,
@@ -457,23 +463,21 @@ def _row(
     )
 
 
-def _chosen(piece: Piece, member: Member, init: RuleInit | None) -> Initializer | None:
+def _chosen(init: RuleInit | None, padding_row: int | None, member: Member) -> Initializer | None:
     """What a rule's initializer means for one parameter; None keeps its value."""
-    chosen = piece.own if init == OWN else None if init == KEEP else init
-    if isinstance(chosen, InDialect):
-        chosen = chosen.for_layer(member.shape, member.axes)
+    chosen = init.for_layer(member.shape, member.axes) if isinstance(init, InDialect) else init
     if not isinstance(chosen, Initializer):
         return None
-    padded = piece.padding_row is not None and not isinstance(chosen, Zeros)
-    return WithRow(chosen, piece.padding_row or 0) if padded else chosen
+    padded = padding_row is not None and not isinstance(chosen, Zeros)
+    return WithRow(chosen, padding_row or 0) if padded else chosen
 
 
-def _rehearse(name: str, init: Initializer, member: Member, dtype: str, seed: int, key: str) -> None:
+def _rehearse(name: str, init: Initializer, member: Member, dtype: str, seed: int, key: str) -> Description:
     """Make an empty window of a parameter, so that all that can be wrong is said before anything is set."""
     empty = tuple(slice(0, 0) for _ in member.shape) or None
     try:
         init(member.shape, seed=seed, name=key, axes=member.axes, dtype=dtype, window=empty)
-        init.describe(member.shape, member.axes)
+        return init.describe(member.shape, member.axes)
     except FaninError as error:
         raise PlanError(f"{name!r}: {error}") from error
 

@@ -41,6 +41,8 @@ def paired(plan: Plan, model: Model) -> Iterator[tuple[Tensor, Tensor]]:
     PlanError
         When the plan is for another model.
     """
+    sizes = {tensor.pieces[0].name: tensor.pieces[0].axes.logical for tensor in plan.tensors}
+    model = model.unpadded({name: shape for name, shape in sizes.items() if shape is not None})
     kept = {tuple(piece.name for piece in tensor.pieces): tensor for tensor in model.tensors}
     wanted = {tuple(piece.name for piece in tensor.pieces): tensor for tensor in plan.tensors}
     for names in kept.keys() ^ wanted.keys():

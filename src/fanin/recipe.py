@@ -5,11 +5,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from fanin.dialects import NAMES as DIALECTS
 from fanin.errors import FaninError, RecipeError, near
+from fanin.fans import check_shape
 from fanin.initializers import Initializer, get
 from fanin.model import ROLES, Member, Piece
 
@@ -95,6 +97,7 @@ class Match:
         )
 
 
+@lru_cache(maxsize=4096)  # parameters have few roles and kinds of layers, and are asked for by each rule
 def _first(patterns: tuple[str, ...], text: str | None) -> str | None:
     """The first glob that a text fits."""
     return None if text is None else next((p for p in patterns if fnmatchcase(text, p)), None)
@@ -217,6 +220,9 @@ class Recipe:
         What numbers are drawn by: the canonical name, or the place among the parameters.
     alias : mapping of str to str
         Other names to draw by: {canonical name or the dotted front of one: the name instead}.
+    unpadded : mapping of str to tuple of int
+        The shapes of tensors that are stored larger, as vocabularies are for even shards: {canonical name:
+        shape}. Fans are those of this shape; what lies beyond it is zero.
     name : str
         What it is called.
 
@@ -233,6 +239,7 @@ class Recipe:
     dialect: str | None = None
     keys: Keys = "path"
     alias: Mapping[str, str] | None = None
+    unpadded: Mapping[str, tuple[int, ...]] | None = None
     name: str = ""
 
     def __init__(
@@ -243,6 +250,7 @@ class Recipe:
         dialect: str | None = None,
         keys: Keys = "path",
         alias: Mapping[str, str] | None = None,
+        unpadded: Mapping[str, tuple[int, ...]] | None = None,
         name: str = "",
     ) -> None:
         if dialect is not None and dialect not in DIALECTS:
@@ -255,7 +263,8 @@ class Recipe:
         if not made and base is None:
             raise RecipeError("a recipe needs a rule, or a `base`")
         values = {"base": base, "dialect": dialect, "keys": keys, "alias": dict(alias or {}), "name": name}
-        for what, value in {"rules": made, **values}.items():
+        shapes = {each: check_shape(shape) for each, shape in (unpadded or {}).items()}
+        for what, value in {"rules": made, "unpadded": shapes, **values}.items():
             object.__setattr__(self, what, value)
 
     @property
@@ -268,7 +277,8 @@ class Recipe:
     def on(self, base: "Recipe") -> "Recipe":
         """These rules, and a base's after them."""
         rules = (*self.rules, *(replace(rule, inherited=True) for rule in base.concrete))
-        return Recipe(rules, keys=self.keys, alias=self.alias, name=self.name or f"of rules on {base.name}")
+        options: dict[str, Any] = {what: getattr(self, what) for what in ("keys", "alias", "unpadded")}
+        return Recipe(rules, name=self.name or f"of rules on {base.name}", **options)
 
     def key(self, name: str) -> str:
         """The name that a canonical name draws by."""
@@ -296,6 +306,7 @@ class Recipe:
             "base": self.base,
             "keys": None if self.keys == "path" else self.keys,
             "alias": dict(self.alias or {}),
+            "unpadded": {name: list(shape) for name, shape in (self.unpadded or {}).items()},
         }
         data: dict[str, Any] = {what: value for what, value in options.items() if value}
         data["rules"] = [_rule_data(rule) for rule in self.rules]
@@ -317,7 +328,7 @@ class Recipe:
         read = _converted(data, where)
         try:
             rules = [_read_rule(at, entry, read.dialect) for at, entry in enumerate(read.rules)]
-            options = {what: getattr(read, what) for what in ("base", "keys", "alias", "name")}
+            options = {what: getattr(read, what) for what in ("base", "keys", "alias", "unpadded", "name")}
             return cls(rules, **options)
         except FaninError as error:
             raise RecipeError(f"{where}: {error}") from error
@@ -444,6 +455,7 @@ class _RecipeData:
     dialect: str | None = None
     keys: Keys = "path"
     alias: dict[str, str] = field(default_factory=dict)
+    unpadded: dict[str, tuple[int, ...]] = field(default_factory=dict)
     name: str = ""
 
 

@@ -32,6 +32,20 @@ def llama():
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, **heads))
 
 
+def padded_llama():
+    """The same llama, its vocabulary padded so that it can be cut evenly."""
+    model = llama()
+    model.resize_token_embeddings(104, mean_resizing=False)
+    return model
+
+
+UNPADDED = fanin.Recipe(
+    [],
+    base="gpt2",
+    unpadded={"model.embed_tokens.weight": (101, 48), "lm_head.weight": (101, 48)},
+)
+
+
 def mixtral():
     sizes = {"hidden_size": 32, "intermediate_size": 40, "vocab_size": 67, "max_position_embeddings": 32}
     heads = {
@@ -59,6 +73,7 @@ def layouts(world):
     yield "fsdp", mixtral, lambda model: fsdp(model, flat)
     if world in (1, 2, 4, 8):
         yield "tp", llama, lambda model: tensor_parallel(model, flat)
+        yield "tp", padded_llama, lambda model: tensor_parallel(model, flat)
     if world in (1, 2, 4):
         yield "experts", mixtral, lambda model: experts(model, flat)
     if world in (4, 8):
@@ -129,9 +144,15 @@ def digest(tensors):
 
 def gathered(model):
     return {
-        name: parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+        name: without_padding(parameter.full_tensor() if isinstance(parameter, DTensor) else parameter)
         for name, parameter in model.named_parameters()
     }
+
+
+def without_padding(tensor):
+    """The rows of a padded vocabulary that are no padding; what is, must be zero."""
+    padded = tensor.shape == (104, 48) and not tensor[101:].any()
+    return tensor[:101] if padded else tensor
 
 
 def check(name, build, shard, expected):
@@ -141,7 +162,8 @@ def check(name, build, shard, expected):
         with torch.device(where):
             model = build()
         shard(model)
-        plan = ft.initialize(model, "gpt2", seed=SEED, device="cpu")
+        recipe = UNPADDED if build is padded_llama else "gpt2"
+        plan = ft.initialize(model, recipe, seed=SEED, device="cpu")
         found[where] = digest(gathered(model)) == expected[build.__name__]
         found[f"{where} verified"] = ft.verify(model, plan) == []
         held = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
@@ -162,6 +184,7 @@ def rank_main(rank, world, folder):
         model = build()
         ft.initialize(model, "gpt2", seed=SEED)
         expected[build.__name__] = digest(gathered(model))
+    expected["padded_llama"] = expected["llama"]
     found = [check(*layout, expected) for layout in layouts(world)]
     if world == 2:
         found.append(stages(rank, world))
