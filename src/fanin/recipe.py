@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
@@ -63,20 +63,26 @@ class Match:
             raise RecipeError(f"both sides of & say {', '.join(both)}; give the alternatives to one of them")
         return Match(*(getattr(self, c.name) or getattr(other, c.name) for c in fields(self)))
 
+    @cached_property  # each parameter asks each rule
+    def _globs(self) -> list[tuple[str, tuple[str, ...], int]]:
+        """The conditions on texts that are given: in words, their globs, and which text they are for."""
+        every = (
+            ("", self.name),
+            ("role ", self.role),
+            ("layer ", self.layer),
+            ("activation ", self.activation),
+        )
+        return [(what, patterns, at) for at, (what, patterns) in enumerate(every) if patterns]
+
     def reason(self, piece: Piece, member: Member) -> str | None:
         """The alternatives by which a parameter is meant, in words; None if it is not."""
         said = []
-        for what, patterns, text in (
-            ("", self.name, member.name),
-            ("role ", self.role, piece.role),
-            ("layer ", self.layer, piece.layer),
-            ("activation ", self.activation, piece.activation),
-        ):
-            if patterns:
-                hit = _first(patterns, text)
-                if hit is None:
-                    return None
-                said.append(what + hit)
+        texts = (member.name, piece.role, piece.layer, piece.activation)
+        for what, patterns, at in self._globs:
+            hit = _first(patterns, texts[at])
+            if hit is None:
+                return None
+            said.append(what + hit)
         if self.shape:
             hit = next((pattern for pattern in self.shape if _has_shape(pattern, member.shape)), None)
             if hit is None:

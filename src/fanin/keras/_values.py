@@ -1,10 +1,12 @@
 """Where values reach a Keras tensor, and where a seed comes from: the same bits on every backend."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 from fanin._types import Array
 from fanin.dialects import InDialect, _seeded
@@ -46,9 +48,42 @@ def numbers(core: Initializer, shape: tuple[int, ...], seed: int, dtype: np.dtyp
     return out
 
 
+def own_memory(variable: keras.Variable) -> Array | None:
+    """The memory of a variable that is set by writing into it, as Keras sets PyTorch's; then call `written`.
+
+    The tensors of TensorFlow and the arrays of JAX never change, and others may hold them: there a variable
+    takes a new one.
+    """
+    if keras.backend.backend() != "torch" or in_stateless_scope():
+        return None
+    import torch
+
+    held = variable.value
+    plain = type(held) is torch.nn.Parameter and held.device.type == "cpu" and not held.is_inference()
+    if (
+        not plain
+        or held.dtype not in (torch.float16, torch.float32, torch.float64)
+        or not held.is_contiguous()
+    ):
+        return None
+    memory: Array = held.detach().numpy()
+    return memory
+
+
+def written(variable: keras.Variable) -> None:
+    """Tell autograd that a variable's memory is about to change."""
+    import torch
+
+    torch.autograd.graph.increment_version(variable.value)
+
+
 def tensor(values: Array) -> Any:
     """The backend's tensor of an array, in its dtype."""
     name = values.dtype.name
+    if keras.backend.backend() == "jax":
+        import jax  # jax.numpy copies; the two share this memory
+
+        return jax.device_put(values)
     if keras.backend.backend() == "tensorflow" and name in NATIVE:
         import tensorflow as tf  # Keras's own way copies; the two share this memory
 
@@ -56,6 +91,23 @@ def tensor(values: Array) -> Any:
     if name.startswith("float8"):  # PyTorch takes none from NumPy; float32 holds them exactly
         return keras.ops.cast(keras.ops.convert_to_tensor(values.astype(np.float32)), name)
     return keras.ops.convert_to_tensor(values, dtype=name)
+
+
+def put(pairs: Sequence[tuple[keras.Variable, Array]]) -> None:
+    """Let variables take over arrays of their shapes and dtypes."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        tensors = jax.device_put([values for _, values in pairs])  # together: half the time of one by one
+    else:
+        tensors = [tensor(values) for _, values in pairs]
+    for (variable, _), new in zip(pairs, tensors, strict=True):
+        held = variable.value
+        if backend == "tensorflow" and hasattr(held, "assign") and not in_stateless_scope():
+            held.assign(new, read_value=False)  # Keras's own makes a tensor of the variable, and drops it
+        else:
+            variable.assign(new)
 
 
 def in_shape_inference() -> bool:

@@ -91,6 +91,8 @@ def _slots(place: Place) -> Iterator[Slot]:
     said = _said(place) | place.said
     for variable in layer._trainable_variables:
         yield Slot(variable, said.get(id(variable)) or (_unknown(place, variable),))
+    if not layer._layers:  # most: they need no names for what they hold
+        return
     after = followers(layer)
     for child in children(layer):
         block = child.block if place.block is None else place.block
