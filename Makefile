@@ -16,13 +16,13 @@ PEERS := $(VENV)/.peers
 ADAPTERS := torch tensorflow jax keras-tensorflow keras-torch keras-jax
 SOURCES := pyproject.toml setup.py $(wildcard src/fanin/_kernel/*.c src/fanin/_kernel/*.h)
 
-.PHONY: run test check bench prove sanitize clean test-core $(ADAPTERS:%=test-%) test-wheel
+.PHONY: run test check bench prove sanitize clean test-core $(ADAPTERS:%=test-%) test-browser test-wheel
 
 run: $(RUN)
 	$(BIN)/fanin compare
 
 test: $(TEST) check
-	$(MAKE) --jobs 2 --output-sync=target test-core $(ADAPTERS:%=test-%) test-wheel
+	$(MAKE) --jobs 2 --output-sync=target test-core $(ADAPTERS:%=test-%) test-browser test-wheel
 
 test-core: $(TEST)
 	$(BIN)/python -m pytest
@@ -32,6 +32,10 @@ test-torch test-tensorflow test-jax: test-%: $(TEST)
 
 test-keras-tensorflow test-keras-torch test-keras-jax: test-keras-%: $(TEST)
 	KERAS_BACKEND=$* $(BIN)/python -m pytest --adapter keras
+
+# Needs Chromium in the path, or where FANIN_BROWSER says.
+test-browser: $(TEST)
+	$(BIN)/python -m pytest tests/browser
 
 test-wheel: $(TEST)
 	$(BIN)/python tests/check_wheel.py

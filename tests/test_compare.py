@@ -19,6 +19,7 @@ from fanin.lab.network import (
     activation_called,
     initialize,
     layer_name,
+    passed,
     trace,
 )
 from fanin.lab.statistics import paired_difference, t_interval
@@ -169,10 +170,10 @@ def test_weights_are_fanins_own_and_biases_zero():
 def test_the_trace_is_the_gradient_of_each_examples_loss():
     x, y = (part[:40] for part in tasks.load("digits").train)
     network = initialize(fanin.get("he_normal"), (64, 12, 12, 10), seed=1)
-    found = trace(network, x, y, activation_called("relu"))
+    found = passed(network, x, y, activation_called("relu"))
     weights = [w.astype(np.float64) for w in network.weights]
     _, _, _, outputs, signals = numpy_passes(weights, network.biases, x.astype(np.float64), y, *RELU)
-    for layer, z, g in zip(found.layers, outputs, signals, strict=True):
+    for layer, z, g in zip(found, outputs, signals, strict=True):
         np.testing.assert_allclose(layer.outputs, z, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(layer.gradient, g, rtol=1e-9, atol=1e-12)
 
@@ -180,9 +181,9 @@ def test_the_trace_is_the_gradient_of_each_examples_loss():
 def test_the_trace_goes_on_where_float32_ends():
     x, y = (part[:8] for part in tasks.load("digits").train)
     network = initialize(fanin.get("ones"), (64, *[64] * 30, 10), seed=0)
-    outputs = trace(network, x, y, activation_called("relu")).layers[-1].outputs
-    assert np.isfinite(outputs).all()
-    assert outputs.max() > np.finfo(np.float32).max
+    found = trace(network, x, y, "relu").operations[-1].after
+    assert found.broken == 0
+    assert found.largest > float(np.finfo(np.float32).max)
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
@@ -380,8 +381,7 @@ def test_a_finding_counts_when_more_than_half_of_the_seeds_share_it():
     x, y = (part[:30] for part in tasks.load("digits").train)
 
     def traced(*expressions):
-        phi = activation_called("relu")
-        return [trace(starts(e, (64, 9, 9, 10), 1)[0], x, y, phi) for e in expressions]
+        return [trace(starts(e, (64, 9, 9, 10), 1)[0], x, y, "relu") for e in expressions]
 
     tied, free = "constant(0.1)", "he_normal"
     assert "symmetry" in {finding.code for finding in common_findings(traced(tied, free, tied))}

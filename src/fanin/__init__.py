@@ -67,6 +67,11 @@ from fanin.initializers import Zeros as Zeros
 from fanin.initializers import from_dict as from_dict
 from fanin.initializers import get as get
 from fanin.initializers import names as names
+from fanin.meanfield import CriticalPoint as CriticalPoint
+from fanin.meanfield import DepthScale as DepthScale
+from fanin.meanfield import critical as critical
+from fanin.meanfield import depth_scale as depth_scale
+from fanin.meanfield import half_stable as half_stable
 from fanin.plan import Plan as Plan
 from fanin.recipe import Match as Match
 from fanin.recipe import Recipe as Recipe

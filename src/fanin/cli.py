@@ -36,6 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+recipe_app = typer.Typer(no_args_is_help=True, help="Recipes: what kinds of parameters get.")
+app.add_typer(recipe_app, name="recipe")
 out = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -268,6 +270,113 @@ def verify(
             out.print(Text(str(mismatch)))
         out.print(f"{len(made.tensors)} tensors, {len(found)} differ")
     raise typer.Exit(1 if found else 0)
+
+
+@app.command()
+def audit(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:name of a model or of what returns one; a transformers config.json; a "
+            "checkpoint, for its weights alone."
+        ),
+    ],
+    batch: Annotated[
+        str, typer.Option(help="package.module:name of a batch or of what returns one; none: weights alone.")
+    ] = "",
+    loss: Annotated[str, typer.Option(help="package.module:name of loss(output, batch).")] = "",
+    optimizer: Annotated[str, typer.Option(help="Whose first step to measure: 'adam 0.001'.")] = "",
+    recipe: Annotated[
+        str, typer.Option(help="Initialize first: a named recipe, an initializer, or a file.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of --recipe: 0 .. 2**64 - 1.")] = 0,
+    select: Annotated[
+        str, typer.Option(help="Codes of the checks to run, such as symmetry,dead-units.")
+    ] = "",
+    ignore: Annotated[str, typer.Option(help="Codes of the checks not to run.")] = "",
+    html: Annotated[Path | None, typer.Option(help="Write the page to this file, too.")] = None,
+    github: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub Actions.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Will it train? What speaks against it before the first step; exit code 1 if anything does.
+
+    Which checks run, and their thresholds, can be set in pyproject.toml under \\[tool.fanin.audit].
+    """
+    from fanin.audit import config, examine
+    from fanin.report import Report
+
+    asked = config.load(config.find())
+    chosen = _codes(select) or asked.select
+    left_out = (*asked.ignore, *(_codes(ignore) or ()))
+    examine(fanin.audit.Trace("", ()), chosen, left_out, asked.checks)  # an unknown code is said at once
+    trace = _traced(target, batch, loss, optimizer, recipe, seed)
+    report = Report(trace, examine(trace, chosen, left_out, asked.checks))
+    if html is not None:
+        report.save(html)
+    if as_json or github:
+        print(report.to_json() if as_json else report.github(), end="")
+    else:
+        report.show(out)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _traced(target: str, batch: str, loss: str, optimizer: str, recipe: str, seed: int) -> Any:
+    """The trace of a model and a batch, or of weights alone."""
+    from fanin import loading
+
+    with _progress() as progress:
+        bar = progress.add_task("measuring", total=None)
+
+        def show(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        given = {"--batch": batch, "--loss": loss, "--optimizer": optimizer, "--recipe": recipe}
+        if loading.is_checkpoint(target):
+            for option in [name for name, value in given.items() if value]:
+                raise ArgumentError(
+                    f"{option}: {target!r} has weights alone; give a model, package.module:name"
+                )
+            return loading.stored_trace(target, show)
+        model = loading.load_model(target, memory=True)
+        adapter = loading.adapter_of(model)
+        if recipe:
+            adapter.initialize(model, recipe, seed=seed)
+        if not batch:
+            for option in ("--loss", "--optimizer"):
+                if given[option]:
+                    raise ArgumentError(f"{option} needs a --batch, package.module:name")
+            return loading.weights_of(model, show)
+        arguments = {"loss": loading.load("loss", loss) if loss else None, "optimizer": optimizer or None}
+        return adapter.trace(model, loading.load_value("batch", batch), **arguments)
+
+
+def _codes(text: str) -> tuple[str, ...] | None:
+    return tuple(part for part in re.split(r"[ ,]+", text) if part) or None
+
+
+@recipe_app.command()
+def infer(
+    target: Annotated[
+        str, typer.Argument(help="package.module:name of a model or of what returns one, built with weights.")
+    ],
+    to: Annotated[Path | None, typer.Option("--out", help="Write to this TOML file.")] = None,
+) -> None:
+    """Which recipe would draw a model's values? Commented TOML, with what was measured for each rule."""
+    from fanin import loading
+    from fanin.audit.infer import infer as run_infer
+
+    model = loading.load_model(target, memory=True)
+    with _progress() as progress:
+        bar = progress.add_task("measuring", total=None)
+        trace = loading.weights_of(
+            model, lambda done, total: progress.update(bar, completed=done, total=total)
+        )
+    found = run_infer(trace.weights, framework=trace.framework, target=target)
+    if to is None:
+        print(found.text, end="")
+        return
+    to.write_text(found.text, encoding="utf-8")
+    out.print(f"wrote {len(found.recipe.rules)} rules for {len(trace.weights)} parameters to {to}")
 
 
 @app.command()

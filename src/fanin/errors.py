@@ -56,3 +56,7 @@ def near(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
     return f"did you mean {', '.join(close)}?" if close else f"known names: {', '.join(known)}"
+
+
+class TraceError(ArgumentError):
+    """A model cannot be traced, or a trace cannot be read: the message says where and why."""

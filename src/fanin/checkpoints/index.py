@@ -1,6 +1,7 @@
 """A checkpoint as a folder of safetensors files, with an index where there are several."""
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,32 +46,47 @@ def tensors_of(place: str | Path) -> dict[str, tuple[Path, Stored]]:
         return tensors_of(folder / SINGLE)
     if not index.is_file():
         raise CheckpointError(f"{place}: no {SINGLE} and no {INDEX} there")
-    weight_map = _weight_map(index)
+    placed = weight_map(index)
     found: dict[str, tuple[Path, Stored]] = {}
-    for file in sorted(set(weight_map.values())):
+    held = {}
+    for file in sorted({file for files in placed.values() for file in files}):
         if not (folder / file).is_file():
             raise CheckpointError(f"{index}: names {file!r}, which is not there")
-        for name, stored in read_header(folder / file).items():
-            if weight_map.get(name) != file:
-                raise CheckpointError(f"{folder / file}: holds {name!r}, which the index places elsewhere")
-            found[name] = (folder / file, stored)
-    missing = sorted(set(weight_map) - set(found))
-    if missing:
-        raise CheckpointError(f"{index}: {missing[0]!r} is not in {weight_map[missing[0]]!r}")
+        held[file] = read_header(folder / file)
+        found |= {name: (folder / file, stored) for name, stored in held[file].items()}
+    check_placed(index, placed, held)
     return found
 
 
-def _weight_map(index: Path) -> dict[str, str]:
+def check_placed(
+    index: Path, placed: Mapping[str, tuple[str, ...]], held: Mapping[str, Collection[str]]
+) -> None:
+    """Every tensor of the files must be where the index says, and the other way round."""
+    for file, names in held.items():
+        for name in names:
+            if placed.get(name) != (file,):
+                raise CheckpointError(
+                    f"{index.parent / file}: holds {name!r}, which the index places elsewhere"
+                )
+    for name in sorted(placed):
+        if any(name not in held[file] for file in placed[name]):
+            raise CheckpointError(f"{index}: {name!r} is not in {placed[name][0]!r}")
+
+
+def weight_map(index: Path) -> dict[str, tuple[str, ...]]:
+    """Which files beside it an index names for each tensor: one, of Keras perhaps several."""
     try:
         data: Any = json.loads(index.read_text(encoding="utf-8"))
-        weight_map = data["weight_map"]
-        named = all(isinstance(name, str) and isinstance(file, str) for name, file in weight_map.items())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        placed = {
+            name: (files,) if isinstance(files, str) else tuple(files)
+            for name, files in data["weight_map"].items()
+        }
+        outside = [file for files in placed.values() for file in files if Path(file).name != file]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{index}: no index with a weight_map ({error})") from error
-    outside = [file for file in weight_map.values() if not named or Path(file).name != file]
     if outside:
         raise CheckpointError(f"{index}: {outside[0]!r} is not the name of a file beside it")
-    return dict(weight_map)
+    return placed
 
 
 def model_of(place: str | Path) -> Model:

@@ -10,10 +10,11 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-
+from fanin._types import Array, Window
+from fanin.checkpoints.contents import Contents, Spec
+from fanin.checkpoints.mapped import mapped
 from fanin.dtypes import as_dtype
 from fanin.errors import CheckpointError
 
@@ -30,8 +31,19 @@ DTYPES = {
     "float8_e5m2": "F8_E5M2",
 }
 NAMES = {code: name for name, code in DTYPES.items()}
-# Those fanin never writes, whose sizes it can check.
-OTHER = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "C64": 8}
+# Those fanin reads and never writes.
+OTHER = {
+    "I64": "int64",
+    "U64": "uint64",
+    "I32": "int32",
+    "U32": "uint32",
+    "I16": "int16",
+    "U16": "uint16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "C64": "complex64",
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,11 @@ def read_header(path: str | Path) -> dict[str, Stored]:
     CheckpointError
         When the file is not what its header says: the message names the file and the tensor.
     """
+    return _checked(path)[0]
+
+
+def _checked(path: str | Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Where each tensor of a file lies, and what the file says of itself."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         front = file.read(8)
@@ -91,7 +108,9 @@ def read_header(path: str | Path) -> dict[str, Stored]:
         raise CheckpointError(f"{path}: its header is no JSON ({error})") from error
     if not isinstance(entries, dict):
         raise CheckpointError(f"{path}: its header is no JSON object")
-    entries.pop("__metadata__", None)
+    metadata = entries.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{path}: its metadata is no JSON object")
     found = {name: _stored(path, name, entry, 8 + length) for name, entry in entries.items()}
     at = 8 + length
     for name, tensor in sorted(found.items(), key=lambda item: (item[1].start, item[1].stop)):
@@ -102,7 +121,7 @@ def read_header(path: str | Path) -> dict[str, Stored]:
         at = tensor.stop
     if at != size:
         raise CheckpointError(f"{path}: its tensors end at byte {at}, the file at {size}")
-    return found
+    return found, metadata
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -122,7 +141,7 @@ def _stored(path: str | Path, name: str, entry: Any, data: int) -> Stored:
         raise CheckpointError(f"{path}: {name!r} has a shape or offsets that are no integers >= 0: {entry!r}")
     if not isinstance(code, str) or not (code in NAMES or code in OTHER):
         raise CheckpointError(f"{path}: {name!r} has the unknown dtype {code!r}")
-    width = as_dtype(NAMES[code]).itemsize if code in NAMES else OTHER[code]
+    width = as_dtype({**NAMES, **OTHER}[code]).itemsize
     if math.prod(shape) * width != stop - start:
         raise CheckpointError(
             f"{path}: {name!r} of shape {tuple(shape)} and dtype {code} has {stop - start} bytes"
@@ -130,15 +149,26 @@ def _stored(path: str | Path, name: str, entry: Any, data: int) -> Stored:
     return Stored(code, tuple(shape), data + start, data + stop)
 
 
-def values(path: str | Path, tensor: Stored) -> np.ndarray[Any, np.dtype[Any]]:
+def values(path: str | Path, tensor: Stored) -> Array:
     """A tensor's values, read from the file as they are asked for."""
     if tensor.dtype not in NAMES:
         raise CheckpointError(f"{path}: dtype {tensor.dtype} holds no weights")
-    dtype = as_dtype(NAMES[tensor.dtype])
-    if math.prod(tensor.shape) == 0:
-        return np.empty(tensor.shape, dtype)
-    return (
-        np.memmap(path, np.uint8, "r", tensor.start, (tensor.stop - tensor.start,))
-        .view(dtype)
-        .reshape(tensor.shape)
-    )
+    return _mapped(path, repr(tensor), tensor, "r")
+
+
+def contents(path: Path) -> Contents:
+    """The tensors of a file, in the order of its header."""
+    stored, metadata = _checked(path)
+    names = {**NAMES, **OTHER}
+    tensors = {name: Spec(tensor.shape, names[tensor.dtype]) for name, tensor in stored.items()}
+
+    def read(name: str, window: Window) -> Array:
+        return _mapped(path, name, stored[name], "c")[window]
+
+    return Contents(tensors, {}, metadata, read=read)
+
+
+def _mapped(path: str | Path, name: str, tensor: Stored, mode: Literal["r", "c"]) -> Array:
+    dtype = as_dtype({**NAMES, **OTHER}[tensor.dtype])
+    steps = [math.prod(tensor.shape[axis + 1 :]) * dtype.itemsize for axis in range(len(tensor.shape))]
+    return mapped(path, name, dtype.name, tensor.shape, tensor.start, tuple(steps), mode)

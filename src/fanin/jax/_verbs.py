@@ -1,13 +1,15 @@
-"""What users call: plan, initialize, verify."""
+"""What users call: plan, initialize, verify, trace, audit."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from fanin.errors import PlanError
 from fanin.jax._apply import key, made
-from fanin.jax._linen import PARAMS, Traced, is_linen, others, trace
+from fanin.jax._linen import PARAMS, Traced, is_linen, others
+from fanin.jax._linen import trace as trace_init
 from fanin.jax._sharded import placed, places
 from fanin.jax._tree import is_nnx, walk
 from fanin.jax._verify import differences
@@ -15,6 +17,10 @@ from fanin.jax._walk import AxesOf, Described, describe
 from fanin.materialize import Mismatch
 from fanin.plan import Plan
 from fanin.planning import PlanLike, planned
+
+if TYPE_CHECKING:
+    from fanin.audit.trace import Trace
+    from fanin.report import Report
 
 
 def plan(
@@ -175,9 +181,141 @@ def verify(model: Any, plan: Plan | str | Path) -> list[Mismatch]:
     return differences(plan if isinstance(plan, Plan) else Plan.from_file(plan), model)
 
 
+def trace(
+    model: Any,
+    batch: Any,
+    loss: Callable[[Any, Any], Any] | None = None,
+    *,
+    params: Any = None,
+    axes: AxesOf | None = None,
+    optimizer: Any = None,
+    seed: int = 0,
+    isometry: bool = False,
+) -> "Trace":
+    """What one batch does on its way through a model and back, in numbers. The model is left as it was.
+
+    It runs as it would train, but without dropout (of Flax and Equinox): batch norms of Flax take the moments
+    of the batch, whatever the call says. What counts as one operation is read from the traced function: a
+    product with a kernel and its bias, a normalization, a function of ``jax.nn``, a sum; a loop over stacked
+    layers is unrolled, one over time is a recurrent layer.
+
+    Parameters
+    ----------
+    model : flax.nnx.Module, flax.linen.Module, equinox.Module, or callable
+        With its values; of Equinox a module that takes one example, which is mapped over the batch; or a
+        function ``(params, batch) -> output``.
+    batch : array, tuple, mapping or tree
+        A tuple holds positional arguments, a mapping keyword arguments, NumPy's arrays too; a function with
+        ``params`` gets it whole.
+    loss : callable, optional
+        ``loss(output, batch)`` gives a scalar.
+    params : tree, optional
+        The variables of a linen module (``{"params": ..., "batch_stats": ...}``), the parameters of a
+        function.
+    axes : mapping, optional
+        As for `plan`.
+    optimizer : optax.GradientTransformation, nnx.Optimizer or str, optional
+        Whose first step is measured, or text such as ``"adam 0.001"``. One of optax gets the parameters as a
+        dictionary by their paths.
+    seed : int
+        Of the random gradients of the output.
+    isometry : bool
+        Whether to take the singular values of the Jacobian of one example's output by its input.
+
+    Returns
+    -------
+    fanin.audit.trace.Trace
+        Operations in the order of execution, and parameters; numbers alone.
+
+    Raises
+    ------
+    TraceError
+        When the model or its loss raises, has no values or no parameters; when the batch holds no array, or
+        the output no floating point array that depends on a parameter.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> params = initialize({"w": jnp.zeros((8, 32)), "b": jnp.zeros(32)}, "he_normal", seed=0)
+    >>> model = lambda params, x: jax.nn.relu(x @ params["w"] + params["b"])
+    >>> found = trace(model, jnp.linspace(-1, 1, 64).reshape(8, 8), params=params)
+    >>> [(step.name, step.kind, step.inputs, step.after.units) for step in found.operations]
+    [('w', 'dense', (-1,), 32), (':relu', 'activation', (0,), 32)]
+    """
+    from fanin.jax._audit import traced
+
+    return traced(model, batch, loss, params, axes, optimizer, seed, isometry=isometry)
+
+
+def audit(
+    model: Any,
+    batch: Any,
+    loss: Callable[[Any, Any], Any] | None = None,
+    *,
+    params: Any = None,
+    axes: AxesOf | None = None,
+    optimizer: Any = None,
+    seed: int = 0,
+    select: Iterable[str] | None = None,
+    ignore: Iterable[str] | None = None,
+    isometry: bool = False,
+) -> "Report":
+    """Will it train? What speaks against it before the first step, where, why, and what to do about it.
+
+    Parameters
+    ----------
+    model, batch, loss, params, axes, optimizer, seed, isometry
+        As for `trace`. With a loss its value and its own gradients are looked at too, with an optimizer the
+        first step.
+    select, ignore : iterable of str, optional
+        Codes of the checks to run, and not to run.
+
+    Returns
+    -------
+    fanin.report.Report
+        ``findings``, ``ok``, ``show()``, ``save("audit.html")``, ``to_json()``.
+
+    Raises
+    ------
+    TraceError
+        As `trace`.
+    UnknownNameError
+        When there is no such check.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> layers = [{"w": jnp.zeros((64, 64))}] * 30
+    >>> def model(layers, x):
+    ...     for layer in layers:
+    ...         x = jax.nn.relu(x @ layer["w"])
+    ...     return x
+    >>> batch = jax.random.normal(jax.random.key(0), (64, 64))
+    >>> audit(model, batch, params=initialize(layers, "lecun_normal", seed=0)).ok
+    False
+    >>> params = initialize(layers, "he_normal", seed=0)
+    >>> audit(model, batch, params=params, ignore=["distinguishability"]).ok
+    True
+    """
+    from fanin.audit import examine
+    from fanin.report import Report
+
+    found = trace(
+        model,
+        batch,
+        loss,
+        params=params,
+        axes=axes,
+        optimizer=optimizer,
+        seed=seed,
+        isometry=isometry,
+    )
+    return Report(found, examine(found, select=select, ignore=ignore))
+
+
 def _described(model: Any, inputs: Any, axes: AxesOf | None) -> tuple[Described, Traced | None]:
     if is_linen(model):
-        traced = trace(model, inputs)
+        traced = trace_init(model, inputs)
         return describe(traced.variables.get(PARAMS, {}), axes, traced), traced
     if inputs is not None:
         raise PlanError(f"`inputs` are for linen modules; a {type(model).__name__} shows its shapes")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, TypeAlias
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -12,14 +12,21 @@ from fanin import threads
 from fanin._types import Array
 from fanin.dtypes import as_dtype
 from fanin.errors import PlanError
-from fanin.keras._values import aligned, tensor
+from fanin.keras._values import aligned, own_memory, put, written
 from fanin.keras._walk import Described, describe
 from fanin.model import Tensor
 from fanin.plan import Plan
 from fanin.planning import PlanLike, paired, planned
 
-TOGETHER = 1 << 24  # bytes of variables made side by side
-Target: TypeAlias = tuple[Tensor, Any]  # a stored tensor of a plan, and its variable
+TOGETHER = 1 << 24  # bytes of new memory for variables made side by side
+
+
+class Target(NamedTuple):
+    """A stored tensor of a plan, its variable, and that one's memory where it is written in place."""
+
+    stored: Tensor
+    variable: keras.Variable
+    memory: Array | None
 
 
 def plan(model: keras.Layer, recipe: PlanLike, *, seed: int | None = None) -> Plan:
@@ -87,34 +94,53 @@ def initialize(model: keras.Layer, recipe: PlanLike, *, seed: int | None = None)
 
 
 def _apply(made: Plan, described: Described) -> None:
-    targets = [
-        (stored, described.variables[mine.path])
-        for stored, mine in paired(made, described.model)
-        if made.sets(stored.path)
-    ]
-    for stored, variable in targets:
-        if getattr(variable.value, "is_meta", False):
-            raise PlanError(f"{stored.pieces[0].name!r} is on the meta device; build the model on another")
+    targets = []
+    for stored, mine in paired(made, described.model):
+        if made.sets(stored.path):
+            variable = described.variables[mine.path]
+            if getattr(variable.value, "is_meta", False):
+                name = stored.pieces[0].name
+                raise PlanError(f"{name!r} is on the meta device; build the model on another")
+            targets.append(Target(stored, variable, own_memory(variable)))
+    _check_apart(targets)
+    for target in targets:
+        if target.memory is not None:
+            written(target.variable)
     for group in _groups(targets):
-        values = [_present(made, stored, variable) for stored, variable in group]
+        values = [_present(made, target) if target.memory is None else target.memory for target in group]
         jobs = [
-            (made.coupled(stored.path), partial(made.fill, stored.path, out=out))
-            for (stored, _), out in zip(group, values, strict=True)
+            (made.coupled(target.stored.path), partial(made.fill, target.stored.path, out=out))
+            for target, out in zip(group, values, strict=True)
         ]
         threads.run_all(job for coupled, job in jobs if not coupled)
         for coupled, job in jobs:
             if coupled:
                 job()
-        for (_, variable), out in zip(group, values, strict=True):
-            variable.assign(tensor(out))
+        pairs = zip(group, values, strict=True)
+        put([(target.variable, out) for target, out in pairs if target.memory is None])
+
+
+def _check_apart(targets: list[Target]) -> None:
+    """Refuse two variables in one memory, as those around one parameter of PyTorch: it would be set twice."""
+    seen: dict[int, str] = {}
+    for target in targets:
+        if target.memory is not None:
+            name = target.stored.pieces[0].name
+            first = seen.setdefault(target.memory.__array_interface__["data"][0], name)
+            if first != name:
+                raise PlanError(
+                    f"{first!r} and {name!r} lie in the same memory, but not as one variable; keep one of "
+                    f"them: ({name!r}, 'keep')"
+                )
 
 
 def _groups(targets: list[Target]) -> Iterator[list[Target]]:
-    """Variables made side by side, one in a thread: as many as go into `TOGETHER` bytes."""
+    """Variables made side by side, one in a thread: as many as need `TOGETHER` bytes of new memory."""
     group: list[Target] = []
     room = TOGETHER
     for target in targets:
-        size = math.prod(target[0].shape) * as_dtype(target[0].dtype).itemsize
+        shape, dtype = target.stored.shape, as_dtype(target.stored.dtype)
+        size = math.prod(shape) * dtype.itemsize if target.memory is None else 0
         if group and size > room:
             yield group
             group, room = [], TOGETHER
@@ -124,9 +150,9 @@ def _groups(targets: list[Target]) -> Iterator[list[Target]]:
         yield group
 
 
-def _present(made: Plan, stored: Tensor, variable: keras.Variable) -> Array:
+def _present(made: Plan, target: Target) -> Array:
     """Room for the values of a variable, with its present one where the plan keeps it."""
-    values = aligned(stored.shape, as_dtype(stored.dtype))
-    if any(row.initializer is None for row, _ in made.parts(stored)):
-        np.copyto(values, keras.ops.convert_to_numpy(variable))
+    values = aligned(target.stored.shape, as_dtype(target.stored.dtype))
+    if any(row.initializer is None for row, _ in made.parts(target.stored)):
+        np.copyto(values, keras.ops.convert_to_numpy(target.variable))
     return values

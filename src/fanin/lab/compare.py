@@ -132,7 +132,7 @@ def compare(
         return summarize(
             expression,
             init,
-            [trace(start, x[:TRACED], labels[:TRACED], phi) for start in starts],
+            [trace(start, x[:TRACED], labels[:TRACED], activation) for start in starts],
             history,
             rates=rates,
             n_classes=data.n_classes,

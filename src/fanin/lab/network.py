@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from fanin.audit import Layer, Trace
+from fanin.audit import Layer, Trace, of_chain
 from fanin.errors import UnknownNameError, near
 from fanin.initializers import Initializer
 
@@ -91,18 +91,23 @@ def cross_entropy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(outputs, labels))
 
 
-def trace(network: Network, x: NDArray[Any], labels: NDArray[Any], phi: Activation) -> Trace:
-    """One batch on its way forward and its loss on the way back, in float64.
+def trace(network: Network, x: NDArray[Any], labels: NDArray[Any], activation: str) -> Trace:
+    """One batch on its way forward and its loss on the way back, in numbers."""
+    return of_chain(passed(network, x, labels, activation_called(activation)), activation)
+
+
+def passed(network: Network, x: NDArray[Any], labels: NDArray[Any], phi: Activation) -> list[Layer]:
+    """What passes each layer, in float64.
 
     In float64 even a signal that leaves float32 after a few layers is measured to the end.
     """
     with jax.enable_x64(True):
         network64 = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), network)
         values = jnp.asarray(x, jnp.float64)
-        passed, gradients = _signals(network64, values, jnp.asarray(labels), phi)
+        signals, gradients = _signals(network64, values, jnp.asarray(labels), phi)
 
     depth = len(network.weights) - 1
-    layers = [
+    return [
         Layer(
             name=layer_name(index, depth),
             weight=np.asarray(network.weights[index]),
@@ -111,9 +116,8 @@ def trace(network: Network, x: NDArray[Any], labels: NDArray[Any], phi: Activati
             outputs=np.asarray(outputs),
             gradient=np.asarray(gradient),
         )
-        for index, ((inputs, outputs), gradient) in enumerate(zip(passed, gradients, strict=True))
+        for index, ((inputs, outputs), gradient) in enumerate(zip(signals, gradients, strict=True))
     ]
-    return Trace(layers)
 
 
 @partial(jax.jit, static_argnames="phi")

@@ -1,11 +1,11 @@
 """A comparison as one self-contained HTML page."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from html import escape
-from importlib.resources import files
 
 from fanin.report import pictures
+from fanin.report._html import document, table
 from fanin.report.comparison import Comparison, Outcome, Row
 from fanin.report.words import (
     RULES,
@@ -37,7 +37,6 @@ def compare_html(comparison: Comparison) -> str:
     >>> compare_html(small)[:15]
     '<!doctype html>'
     """
-    style = files("fanin.report").joinpath("page.css").read_text(encoding="utf-8")
     parts = (
         _head(comparison),
         _rules(comparison),
@@ -48,13 +47,7 @@ def compare_html(comparison: Comparison) -> str:
         _method(comparison),
         _data(comparison),
     )
-    return (
-        "<!doctype html>\n"
-        '<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<title>fanin compare: which initializer learns?</title>\n"
-        f"<style>\n{style}</style></head>\n<body><main>\n{''.join(parts)}</main></body></html>\n"
-    )
+    return document("fanin compare: which initializer learns?", "".join(parts), "page.css")
 
 
 def _head(c: Comparison) -> str:
@@ -104,7 +97,7 @@ def _rules(c: Comparison) -> str:
         kept = len(c.rows) - len(breakers)
         evidence = (
             f"<p>Broken by {len(breakers)} of {len(c.rows)}:</p>"
-            + _html_table(["initializer", *headings, "training made of it"], lines)
+            + table(["initializer", *headings, "training made of it"], lines)
             if breakers
             else f"<p>Kept by all {kept}.</p>"
         )
@@ -250,7 +243,7 @@ def _table(c: Comparison) -> str:
     ]
     return (
         "<section><h2>All numbers</h2>\n"
-        + _html_table(headings, lines, wide=True)
+        + table(headings, lines, wide=True)
         + (f"<p>{escape(ties(c))}</p>\n" if ties(c) else "")
         + '<p class="small">Test accuracy: mean ± half of Student\'s 95 % interval over '
         f"{c.seeds} seeds, at the best rate. Behind the first: interval of the paired differences "
@@ -325,20 +318,6 @@ def _figures(c: Comparison, *captioned: tuple[pictures.Draw, str]) -> str:
 def _figure(c: Comparison, draw: pictures.Draw, caption: str) -> str:
     svg = pictures.picture(c, draw)
     return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>\n"
-
-
-def _html_table(headings: Iterable[str], lines: Iterable[list[str]], wide: bool = False) -> str:
-    """A table of cells that are already HTML, in a frame that scrolls when it is too wide."""
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
-    body = "".join(
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>\n'
-        for first, *rest in lines
-    )
-    kind = ' class="wide"' if wide else ""
-    return (
-        f'<div class="scroll" tabindex="0"><table{kind}><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>\n"
-    )
 
 
 def _expression(row: Row) -> str:

@@ -17,6 +17,8 @@ from fanin.fans import Axes as Axes
 from fanin.model import Piece as Piece
 from fanin.torch import init as init
 from fanin.torch._layers import layer as layer
+from fanin.torch._verbs import audit as audit
 from fanin.torch._verbs import initialize as initialize
 from fanin.torch._verbs import plan as plan
+from fanin.torch._verbs import trace as trace
 from fanin.torch._verbs import verify as verify
