@@ -22,7 +22,7 @@ def mapped(
 ) -> Array:
     """A tensor in a file, read-only ("r") or to be changed without changing the file ("c").
 
-    ``strides`` are in bytes and not negative. Numbers that are not at a multiple of their size are copied.
+    ``strides`` are in bytes and not negative. What is not aligned is read as a whole.
 
     Raises
     ------
@@ -39,6 +39,10 @@ def mapped(
             f"{file}: {name!r} lies at bytes {start} to {start + span}, beyond the file's {size}; "
             f"it is truncated or its header lies"
         )
-    whole = np.memmap(file, np.uint8, mode, start, (span,))
-    array = np.ndarray(shape, kind, whole.data, strides=strides)
-    return array if array.flags.aligned else array.copy()
+    if start % kind.alignment:
+        whole = np.fromfile(file, np.uint8, span, offset=start)
+        if whole.size < span:
+            raise CheckpointError(f"{file}: {name!r} ends after {whole.size} of {span} bytes")
+    else:
+        whole = np.memmap(file, np.uint8, mode, start, (span,))
+    return np.ndarray(shape, kind, whole.data, strides=strides)
