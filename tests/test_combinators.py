@@ -100,6 +100,32 @@ def test_an_error_leaves_the_buffer_alone():
     assert (out == 7).all()
 
 
+# --- ScaledUnits ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axes", ["oi", "io"])
+def test_each_unit_has_its_factor_in_every_window(axes):
+    shape, factors = ((3, 4, 5), [1.0, -2.0, 0.5]) if axes == "oi" else ((5, 4, 3), [1.0, -2.0, 0.5])
+    whole = draw(fanin.ScaledUnits(HE, factors), shape, axes=axes)
+    plain = draw(HE, shape, axes=axes)
+    along = np.array(factors, np.float32)
+    expected = plain * (along[:, None, None] if axes == "oi" else along)
+    assert whole.tobytes() == expected.tobytes()
+    window = (slice(1, 3), slice(2, 4), slice(0, 2))
+    assert np.array_equal(
+        draw(fanin.ScaledUnits(HE, factors), shape, axes=axes, window=window), whole[window]
+    )
+
+
+def test_units_of_other_number_are_refused():
+    with pytest.raises(ShapeError, match="2 factors for 3 output units"):
+        draw(fanin.ScaledUnits(HE, [1.0, 2.0]), (3, 4), axes="oi")
+    with pytest.raises(ArgumentError, match="`factors` must be a list of numbers"):
+        fanin.ScaledUnits(HE, 2.0)
+    said = fanin.ScaledUnits(fanin.RandomNormal(0.0, 2.0), [1.0, 3.0]).describe((8, 2))
+    assert said.std == pytest.approx(2 * math.sqrt(5))
+
+
 # --- Blocks --------------------------------------------------------------------------------------
 
 
@@ -241,6 +267,7 @@ NESTED = [
     fanin.ICNR("he_uniform", 2),
     fanin.LooksLinear("orthogonal(gain=2.0)", "in"),
     fanin.Scaled(fanin.Blocks(fanin.Tile(fanin.Scaled("ones", 2), (1, 2)), 2), 0.25),
+    fanin.ScaledUnits("orthogonal", [0.5, 2.0, 1.0, -1.5]),
 ]
 
 
@@ -270,6 +297,7 @@ EXPRESSIONS = [
     ("masked(lecun_normal, [True, False, True, True])", NESTED[4]),
     ("looks_linear(orthogonal(gain=2.0), 'in')", NESTED[6]),
     ("scaled(blocks(tile(scaled(ones, 2), (1, 2)), 2), 0.25)", NESTED[7]),
+    ("scaled_units(orthogonal, [0.5, 2, 1, -1.5])", NESTED[8]),
 ]
 
 

@@ -261,10 +261,21 @@ def test_at_two_layers_all_look_alike():
 
 
 def test_the_line_up_covers_the_tutorial_and_parses():
-    networks = [fanin.get(expression) for expression in LINE_UP]
-    assert len(networks) == len(set(LINE_UP)) == 18
+    networks = [fanin.get(expression) for expression in LINE_UP if expression != "lsuv"]
+    assert len(networks) + 1 == len(set(LINE_UP)) == 19
     small = compare(steps=1, depth=1, width=10, seeds=2, rates=(0.01,))
     assert {row.expression for row in small.rows} == set(LINE_UP)
+
+
+def test_starts_are_calibrated_where_they_can_be():
+    given = ["zeros", "glorot_normal", "lsuv"]
+    found = compare(given, calibrate="weight_norm", **SMALL)
+    assert {row.expression for row in found.rows} == {"zeros", "glorot_normal, weight_norm", "lsuv"}
+    with pytest.raises(UnknownNameError, match="no method 'lsu'; did you mean lsuv"):
+        compare(given, calibrate="lsu", **SMALL)
+    deep = compare(["lsuv", "orthogonal"], **{**SMALL, "depth": 12})
+    drifts = {row.expression: abs(row.forward_drift) for row in deep.rows}
+    assert drifts["lsuv"] < 0.01 < drifts["orthogonal"]
 
 
 def test_the_same_call_gives_the_same_facts():

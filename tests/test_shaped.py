@@ -74,6 +74,8 @@ TABLE = [
     Row(fanin.LooksLinear("he_uniform", "out"), (6, 5)),
     Row(fanin.Scaled("glorot_normal", -0.3), (7, 5, 2)),
     Row(fanin.Scaled("orthogonal", 3), (7, 5)),
+    Row(fanin.ScaledUnits("glorot_normal", [1, -0.3, 2, 0.5]), (4, 5, 2)),
+    Row(fanin.ScaledUnits("orthogonal", [1, 0.3, 2, 3, 0.5, 1.5]), (3, 5, 2), Axes(out=(2, 0), in_=(1,))),
     Row(fanin.Blocks("he_normal", 3), (12, 5, 2)),
     Row(fanin.Blocks("orthogonal", 2, "in"), (5, 8)),
     Row(fanin.Blocks("random_normal", 2, 1), (5, 8), stored=True),

@@ -53,6 +53,7 @@ from fanin.initializers import Orthogonal as Orthogonal
 from fanin.initializers import RandomNormal as RandomNormal
 from fanin.initializers import RandomUniform as RandomUniform
 from fanin.initializers import Scaled as Scaled
+from fanin.initializers import ScaledUnits as ScaledUnits
 from fanin.initializers import Sinusoidal as Sinusoidal
 from fanin.initializers import Siren as Siren
 from fanin.initializers import Sparse as Sparse

@@ -273,6 +273,112 @@ def verify(
 
 
 @app.command()
+def transfer(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:name of a model or of what returns one; a transformers config.json."
+        ),
+    ],
+    checkpoint: Annotated[Path, typer.Argument(help="A file or folder of weights, of any known format.")],
+    recipe: Annotated[
+        str, typer.Option(help="For what the checkpoint lacks: recipe, initializer or file.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="0 .. 2**64 - 1.")] = 0,
+    rename: Annotated[
+        list[str] | None, typer.Option(help="A=B: a front or glob of the checkpoint's keys, the model's.")
+    ] = None,
+    adapt: Annotated[
+        list[str] | None,
+        typer.Option(help="GLOB=NAME: an adapter, with options as rows:new=mean, draw or keep."),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--plan", help="Write the plan to this JSON file, too.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="Folder of the new checkpoint.")] = None,
+    max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB.")] = "5GB",
+    workers: Annotated[int, typer.Option(help="Threads that make and write.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write no weights.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Load what a checkpoint has into another model, draw what it lacks, and write safetensors files."""
+    from fanin import loading
+    from fanin.materialize import materialize, parse_size
+
+    if to is None and not dry_run:
+        raise ArgumentError("--out: say the folder of the new checkpoint, or --dry-run")
+    model = loading.load_model(target)
+    adapter = loading.adapter_of(model)
+    if not hasattr(adapter, "transfer"):
+        raise ArgumentError(f"{adapter.__name__} has no transfer yet; expected a PyTorch model")
+    made = adapter.transfer(
+        model,
+        checkpoint,
+        recipe or None,
+        seed=seed,
+        rename=dict(_pair("--rename", text) for text in rename or ()),
+        adapt={glob: _adapter(text) for glob, text in (_pair("--adapt", each) for each in adapt or ())},
+        dry_run=True,
+    )
+    if save is not None:
+        made.save(save)
+    if to is None or dry_run:
+        print(made.to_json() if as_json else made.table(fold=True))
+        return
+    with _progress(bytes_=True) as progress:
+        bar = progress.add_task("writing", total=None)
+        written = materialize(
+            made,
+            to,
+            max_shard_size=parse_size(max_shard_size),
+            workers=workers,
+            on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    if as_json:
+        print(json.dumps(vars(written), indent=2))
+        return
+    out.print(f"wrote {written.wrote:,} bytes to {to} ({len(written.files)} files)")
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    left, equals, right = text.partition("=")
+    if not equals:
+        raise ArgumentError(f"{option} {text!r}: expected two names joined by =")
+    return left, right
+
+
+def _adapter(text: str) -> Any:
+    """``rows:new=mean``, ``classes:take=[0,2]`` or a bare name; several joined by +."""
+    found: list[Any] = []
+    for each in text.split("+"):
+        name, colon, options = each.partition(":")
+        if not colon:
+            found.append(name)
+            continue
+        pairs = re.findall(r"(\w+)=(\[[^\]]*\]|[^,]+)", options)
+        if ",".join("=".join(pair) for pair in pairs) != options:
+            raise ArgumentError(f"--adapt {text!r}: expected options such as rows:new=mean")
+        found.append((name, {key: _literal(value) for key, value in pairs}))
+    return found[0] if len(found) == 1 else found
+
+
+def _literal(text: str) -> Any:
+    """A JSON value, or the text itself."""
+    try:
+        return json.loads(text.lower() if text in ("True", "False") else text)
+    except ValueError:
+        return text
+
+
+@app.command()
+def card(plan: Annotated[Path, typer.Argument(help="A saved plan.")]) -> None:
+    """An init card in Markdown for a model card: recipe, seed, what was taken, adapted and drawn, digests."""
+    from fanin.transfer import card as run_card
+
+    print(run_card(fanin.Plan.from_file(plan)), end="")
+
+
+@app.command()
 def audit(
     target: Annotated[
         str,
@@ -354,6 +460,54 @@ def _codes(text: str) -> tuple[str, ...] | None:
     return tuple(part for part in re.split(r"[ ,]+", text) if part) or None
 
 
+@app.command()
+def calibrate(
+    target: Annotated[
+        str, typer.Argument(help="package.module:name of a model or of what returns one, built with weights.")
+    ],
+    batch: Annotated[
+        str, typer.Option(help="package.module:name of a batch or of what returns one; analytic needs none.")
+    ] = "",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="lsuv, weight_norm, krahenbuhl_within, krahenbuhl_between, analytic, jacobian or head."
+        ),
+    ] = "lsuv",
+    recipe: Annotated[
+        str, typer.Option(help="Initialize first: a named recipe, an initializer, or a file.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of --recipe: 0 .. 2**64 - 1.")] = 0,
+    to: Annotated[Path | None, typer.Option("--out", help="Write the weights to this file.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="With --recipe: write the plan that makes them to this JSON file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Scale a model's layers to what one batch shows, and say what they were and are."""
+    from fanin import loading
+    from fanin.calibrate import checked
+
+    value = loading.load_value("batch", batch) if batch else None
+    checked(method, {}, value)
+    if save is not None and not recipe:
+        raise ArgumentError("--save needs a --recipe: without one nobody knows what made the weights")
+    model = loading.load_model(target, memory=True)
+    adapter = loading.adapter_of(model)
+    planned = adapter.plan(model, recipe, seed=seed) if recipe else None
+    if planned is not None:
+        adapter.initialize(model, planned)
+    result = adapter.calibrate(model, value, method, plan=planned)
+    if to is not None:
+        loading.save_weights(model, to)
+    if save is not None:
+        result.plan.save(save)
+    if as_json:
+        print(json.dumps(result.to_dict(), indent=2))
+        return
+    out.print(Text(str(result)))
+
+
 @recipe_app.command()
 def infer(
     target: Annotated[
@@ -393,6 +547,9 @@ def compare(
     task: Annotated[
         str, typer.Option(help="digits, spirals, or a CSV file (last column: label).")
     ] = "digits",
+    calibrate: Annotated[
+        str, typer.Option(help="Calibrate every start first: lsuv, weight_norm, analytic, ...")
+    ] = "",
     reports: Annotated[Path, typer.Option(help="Folder for compare.html and compare.json.")] = Path(
         "reports"
     ),
@@ -416,6 +573,7 @@ def compare(
             steps=steps,
             seeds=seeds,
             task=task,
+            calibrate=calibrate or None,
             on_progress=lambda done, total, text: progress.update(
                 bar, completed=done, total=total, description=text
             ),

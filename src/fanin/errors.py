@@ -60,3 +60,7 @@ def near(name: str, known: Iterable[str]) -> str:
 
 class TraceError(ArgumentError):
     """A model cannot be traced, or a trace cannot be read: the message says where and why."""
+
+
+class CalibrationError(ArgumentError):
+    """A model cannot be calibrated: the message names the layer, or says why nothing would change."""

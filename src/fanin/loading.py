@@ -227,6 +227,14 @@ def parameters_of(model: Any) -> Parameters:
     ](model)
 
 
+def save_weights(model: Any, path: Path) -> None:
+    """Write a model's parameters to one safetensors file, tied ones once."""
+    from safetensors.numpy import save_file
+
+    stored, read = parameters_of(model)
+    save_file({tensor.path: np.ascontiguousarray(read(tensor.path)) for tensor in stored.tensors}, path)
+
+
 def _of_torch(model: Any) -> Parameters:
     from fanin.torch._tensors import as_array
     from fanin.torch._walk import describe

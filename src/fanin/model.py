@@ -32,7 +32,9 @@ ROLES = {
     "scale": "what a residual branch is multiplied by",
     "dynamics": "how a state moves in time: step, decay, mixing; its layer defines the start",
     "unknown": "a parameter of no layer that is known; a rule must name it",
+    "buffer": "what a layer keeps besides its parameters: running statistics, counters",
 }
+BUFFER = "buffer"
 
 # What the members of packed and of separate layers are called, in the order in which PyTorch packs them.
 GATES = {

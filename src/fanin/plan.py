@@ -51,7 +51,7 @@ class Row:
     dtype : str
         Of the stored tensor.
     source : str
-        ``"draw"``, ``"constant"`` or ``"keep"``.
+        ``"draw"``, ``"constant"``, ``"keep"``; from a checkpoint ``"taken"`` or ``"adapted"``.
     key : str
         The name its numbers are drawn by: the canonical one, but for `alias` and `position`.
     """
@@ -101,6 +101,7 @@ class Plan:
     facts: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     contract: str = CONTRACT
+    unexpected: tuple[str, ...] = ()  # what a checkpoint has and the model has not
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -292,7 +293,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` turns back into an equal plan."""
-        return {
+        data = {
             "contract": self.contract,
             "seed": self.seed,
             "recipe": self.recipe,
@@ -301,6 +302,7 @@ class Plan:
             "tensors": [_encode(tensor) for tensor in self.tensors],
             "rows": [_encode(row) for row in self.rows],
         }
+        return data | ({"unexpected": list(self.unexpected)} if self.unexpected else {})
 
     def identity(self) -> str:
         """The SHA-256 of all it says, digests aside: what processes compare, made without the whole text."""
@@ -476,7 +478,8 @@ def _rehearse(name: str, init: Initializer, member: Member, dtype: str, seed: in
     """Make an empty window of a parameter, so that all that can be wrong is said before anything is set."""
     empty = tuple(slice(0, 0) for _ in member.shape) or None
     try:
-        init(member.shape, seed=seed, name=key, axes=member.axes, dtype=dtype, window=empty)
+        if empty or not init.filed:  # a scalar has no empty window
+            init(member.shape, seed=seed, name=key, axes=member.axes, dtype=dtype, window=empty)
         return init.describe(member.shape, member.axes)
     except FaninError as error:
         raise PlanError(f"{name!r}: {error}") from error

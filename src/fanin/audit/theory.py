@@ -89,16 +89,31 @@ def activated(activation: str, mean: float, std: float) -> float | None:
     >>> round(activated("relu", 0.0, 2.0) ** 2, 10), activated("mine", 0.0, 1.0)
     (2.0, None)
     """
+    found = moments(activation, mean, std)
+    return None if found is None else math.sqrt(found[1])
+
+
+def moments(activation: str, mean: float, std: float) -> tuple[float, float] | None:
+    """``E phi`` and ``E phi**2`` at ``mean + std z``; None of an activation without a formula.
+
+    Examples
+    --------
+    >>> round(moments("relu", 0.0, 1.0)[0] ** 2 * 2 * math.pi, 10)
+    1.0
+    """
     try:
         phi = sampled(activation)
     except UnknownNameError:
         return None
     if std == 0:
-        return float(abs(phi(np.array([mean]))[0]))
+        value = float(phi(np.array([mean]))[0])
+        return value, value * value
     pieces = phi.pieces((abs(mean) / REACH + std) ** 2)
     kinks = (pieces.ends - mean) / std
     z, weights = on_panels(np.union1d(kinks[abs(kinks) < REACH], np.linspace(-REACH, REACH, 7)))
-    return math.sqrt(float(np.sum(weights * density(z) * pieces(mean + std * z) ** 2)))
+    values = pieces(mean + std * z)
+    weights = weights * density(z)
+    return float(np.sum(weights * values)), float(np.sum(weights * values**2))
 
 
 def _add(trace: Trace, operation: Operation, taken: Sequence[Spread]) -> float | None:

@@ -31,7 +31,7 @@ DTYPES = {
     "float8_e5m2": "F8_E5M2",
 }
 NAMES = {code: name for name, code in DTYPES.items()}
-# Those fanin reads and never writes.
+# Those that hold no weights: counters, masks.
 OTHER = {
     "I64": "int64",
     "U64": "uint64",
@@ -44,6 +44,7 @@ OTHER = {
     "BOOL": "bool",
     "C64": "complex64",
 }
+CODES = DTYPES | {name: code for code, name in OTHER.items()}
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,22 @@ def header(
     Tensors are in the order of the format (the widest dtype first, then by name) and the metadata sorted, so
     that equal tensors make equal bytes.
     """
-    ranks = list(DTYPES)
-    ordered = sorted(tensors, key=lambda tensor: (ranks.index(tensor[1]), tensor[0]))
+    ranks = list(CODES)
+    ordered = sorted(
+        tensors,
+        key=lambda tensor: (-as_dtype(tensor[1]).itemsize, ranks.index(tensor[1]), tensor[0]),
+    )
     entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     at = 0
     for name, dtype, shape in ordered:
         size = math.prod(shape) * as_dtype(dtype).itemsize
-        entries[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [at, at + size]}
+        entries[name] = {"dtype": CODES[dtype], "shape": list(shape), "data_offsets": [at, at + size]}
         at += size
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     front = len(text).to_bytes(8, "little") + text
     stored = {
-        name: Stored(DTYPES[dtype], shape, *(len(front) + place for place in entries[name]["data_offsets"]))
+        name: Stored(CODES[dtype], shape, *(len(front) + place for place in entries[name]["data_offsets"]))
         for name, dtype, shape in ordered
     }
     return front, stored
@@ -153,6 +157,11 @@ def values(path: str | Path, tensor: Stored) -> Array:
     """A tensor's values, read from the file as they are asked for."""
     if tensor.dtype not in NAMES:
         raise CheckpointError(f"{path}: dtype {tensor.dtype} holds no weights")
+    return numbers(path, tensor)
+
+
+def numbers(path: str | Path, tensor: Stored) -> Array:
+    """The same of a tensor that may hold counters or masks."""
     return _mapped(path, repr(tensor), tensor, "r")
 
 

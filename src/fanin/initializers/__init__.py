@@ -9,6 +9,7 @@ from fanin.initializers.catalogue import names as names
 from fanin.initializers.combinators import Blocks as Blocks
 from fanin.initializers.combinators import Masked as Masked
 from fanin.initializers.combinators import Scaled as Scaled
+from fanin.initializers.combinators import ScaledUnits as ScaledUnits
 from fanin.initializers.combinators import Tile as Tile
 from fanin.initializers.combinators import WithRow as WithRow
 from fanin.initializers.constants import Constant as Constant

@@ -85,6 +85,7 @@ class Initializer:
     reference: ClassVar[str] = ""
     coupled: ClassVar[bool] = False
     drawn: ClassVar[bool] = True  # False: the values are the same for every seed
+    filed: ClassVar[bool] = False  # True: the values lie in a file, which need not be here
     uses_axes: ClassVar[bool] = True  # False: values belong to the stored shape as it is
 
     def __call__(

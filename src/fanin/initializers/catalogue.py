@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from fanin.errors import ArgumentError, ExpressionError, FaninError, UnknownNameError, near
@@ -57,6 +58,7 @@ CATALOGUE: dict[str, type[Initializer]] = {
         icnr.ICNR,
         looks_linear.LooksLinear,
         combinators.Scaled,
+        combinators.ScaledUnits,
         combinators.Blocks,
         combinators.WithRow,
         combinators.Tile,
@@ -70,7 +72,8 @@ SYNONYMS = {
     "kaiming_normal": "he_normal",
     "kaiming_uniform": "he_uniform",
 }
-
+# Initializers of higher floors, which plans name: (module, class), imported when one is read.
+ELSEWHERE = {"pretrained": ("fanin.transfer.pretrained", "Pretrained")}
 
 # What makes the initializer of "torch:kaiming_normal(...)": filled by `fanin.dialects`, which lies above.
 DIALECTS: dict[str, Callable[[str, list[Any], dict[str, Any]], Initializer]] = {}
@@ -91,6 +94,10 @@ def find(name: str) -> type[Initializer]:
     """The class with a catalogue name, in snake_case or CamelCase."""
     key = snake(name)
     key = SYNONYMS.get(key, key)
+    if key in ELSEWHERE:
+        module, cls = ELSEWHERE[key]
+        elsewhere: type[Initializer] = getattr(import_module(module), cls)
+        return elsewhere
     if key not in CATALOGUE:
         raise UnknownNameError(f"no initializer {name!r}; {near(key, names(synonyms=True))}")
     return CATALOGUE[key]

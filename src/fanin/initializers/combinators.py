@@ -1,5 +1,7 @@
-"""Initializers made of another one: Scaled, Blocks, WithRow, Tile, Masked."""
+"""Initializers made of another one: Scaled, ScaledUnits, Blocks, WithRow, Tile, Masked."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,6 +84,81 @@ class Scaled(Nested):
             std_before=None if inner.std_before is None else inner.std_before * size,
             limit=None if inner.limit is None else inner.limit * size,
         )
+
+
+@dataclass(frozen=True)
+class ScaledUnits(Nested):
+    r"""Another initializer's values, each output unit times a factor of its own.
+
+    .. math:: w_{oi} = \mathrm{factor}_o \cdot w_{\mathrm{inner}, oi}
+
+    The arithmetic is that of `Scaled`.
+
+    Parameters
+    ----------
+    inner : Initializer, str or dict
+        What is scaled.
+    factors : sequence of float
+        One for each output unit, several output axes flattened.
+
+    Raises
+    ------
+    ShapeError
+        When there are not as many factors as output units.
+    DtypeError
+        As `Scaled`.
+
+    Examples
+    --------
+    >>> ScaledUnits("ones", [1, 2])((3, 2), seed=0).tolist()
+    [[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]
+    """
+
+    inner: InitializerLike
+    factors: Sequence[float]
+    formula = "w = factors[unit] * inner"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.factors, list | tuple) or not self.factors:
+            raise ArgumentError(f"`factors` must be a list of numbers, got {self.factors!r}")
+        self._adopt(factors=tuple(finite("factors", factor) for factor in self.factors))
+
+    def _fill(self, where: Canvas, seed: int | None, name: str | None, axes: Axes) -> None:
+        check_drawable(where.out.dtype)
+        wide = where.out.dtype == np.float64
+        real = np.dtype(np.float64 if wide else np.float32)
+        check_range(real, max(map(abs, self.factors)), "`factors`")
+        factors = self._placed(where.shape, axes).astype(real)
+        sides = zip(where.window, factors.shape, strict=True)
+        window = tuple(part if size > 1 else slice(None) for part, size in sides)
+        values = self._within(where.shape, seed=seed, name=name, axes=axes, dtype=real, window=where.window)
+        with np.errstate(over="ignore"):
+            values *= factors[window]
+        store(where.out, values, self.name())
+
+    def _placed(self, shape: tuple[int, ...], axes: Axes) -> Array:
+        """The factors along the output axes of a shape, which are all axes of a vector."""
+        rank = len(shape)
+        order = axes.order(rank)
+        outputs = order if rank < 2 else order[: len(axes.out)]
+        sizes = [shape[axis] for axis in outputs]
+        if math.prod(sizes) != len(self.factors):
+            raise ShapeError(
+                f"scaled_units: {len(self.factors)} factors for {math.prod(sizes)} output units of `shape` "
+                f"{shape}"
+            )
+        canonical = np.array(self.factors).reshape(sizes + [1] * (rank - len(outputs)))
+        return canonical.transpose(np.argsort(order)) if rank else canonical.reshape(())
+
+    def _describe(self, shape: tuple[int, ...], axes: Axes, fans: Fans | None) -> Description:
+        factors = np.array(self.factors)
+        text = f"{len(factors)} factors of {abs(factors).min():g} to {abs(factors).max():g}, times"
+        inner = replace(self._describe_inner(shape, shape, axes, text), std_before=None, limit=None)
+        if inner.mean is None or inner.std is None:
+            return inner
+        mean, square = float(factors.mean()), float(np.mean(factors**2))
+        variance = square * (inner.std**2 + inner.mean**2) - (inner.mean * mean) ** 2
+        return replace(inner, mean=inner.mean * mean, std=math.sqrt(max(variance, 0.0)))
 
 
 @dataclass(frozen=True)

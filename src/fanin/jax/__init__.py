@@ -13,6 +13,7 @@ from fanin.jax import _recurrent as _recurrent
 from fanin.jax._keys import fold_key as fold_key
 from fanin.jax._layers import layer as layer
 from fanin.jax._verbs import audit as audit
+from fanin.jax._verbs import calibrate as calibrate
 from fanin.jax._verbs import initialize as initialize
 from fanin.jax._verbs import plan as plan
 from fanin.jax._verbs import trace as trace
@@ -47,6 +48,7 @@ from fanin.jax.initializers import orthogonal as orthogonal
 from fanin.jax.initializers import random_normal as random_normal
 from fanin.jax.initializers import random_uniform as random_uniform
 from fanin.jax.initializers import scaled as scaled
+from fanin.jax.initializers import scaled_units as scaled_units
 from fanin.jax.initializers import sinusoidal as sinusoidal
 from fanin.jax.initializers import siren as siren
 from fanin.jax.initializers import sparse as sparse

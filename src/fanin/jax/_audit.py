@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import jax
@@ -39,27 +40,20 @@ def traced(
     """See `fanin.jax.trace`."""
     arrays, joined = split(batch)
     made = callable_of(model, params, joined(arrays), axes)
-    run = _Audit(made, arrays, joined, loss, seed)
+    run = Audit(made, arrays, joined, loss, seed)
     gradients = run.first()
     singular_values = run.singular_values() if isometry else ()
     weights = run.weights([gradients], optimizer)
     if may_be_tied(weights):
         weights = run.weights([gradients, run.after_a_step(gradients)], optimizer)
-    operations = tuple(run.operations())
-    return Trace(
-        framework="jax",
-        weights=followed(operations, weights),
-        operations=operations,
-        batch=tuple(measure.signal(np.asarray(array)) for array in arrays if _is_floating(array)),
-        outputs=(run.recognized.output,),
-        loss=run.loss,
-        blind_loss=run.blind_loss,
+    return replace(
+        run.trace(weights),
         singular_values=singular_values,
         optimizer=optimizer if isinstance(optimizer, str) else "" if optimizer is None else "optax",
     )
 
 
-class _Audit:
+class Audit:
     """One model on one batch: its operations, and what they gave."""
 
     def __init__(
@@ -128,7 +122,7 @@ class _Audit:
             activation = "softmax" if found.kind == "softmax" else found.activation or ""
             facts["saturated"] = measure.saturated(activation, before)
             if found.kind == "activation":
-                facts["linear"] = measure.linear(activation, before, _axis(found.units, before.ndim))
+                facts["linear"] = measure.linear(activation, before, axis_of(found.units, before.ndim))
         if found.loop is not None:
             inside = gates(found.loop, [known[take] for take in found.loop.takes])
             facts["gates"] = {gate: measure.signal(np.asarray(values)) for gate, values in inside.items()}
@@ -226,6 +220,18 @@ class _Audit:
         readers = [reader(each) for each in gradients]
         return tuple(measure.weights(model, reader(self.made.values), readers, step, changes))
 
+    def trace(self, weights: tuple[Weights, ...]) -> Trace:
+        operations = tuple(self.operations())
+        return Trace(
+            framework="jax",
+            weights=followed(operations, weights),
+            operations=operations,
+            batch=tuple(measure.signal(np.asarray(array)) for array in self.arrays if _is_floating(array)),
+            outputs=(self.recognized.output,),
+            loss=self.loss,
+            blind_loss=self.blind_loss,
+        )
+
     def operations(self) -> Iterator[Operation]:
         before = {-1: self._of_batch()}
         for found in self.recognized.operations:
@@ -249,10 +255,10 @@ class _Audit:
 
 def _signal(values: Any, units: int) -> Signal:
     array = np.asarray(values)
-    return measure.signal(array, _axis(units, array.ndim))
+    return measure.signal(array, axis_of(units, array.ndim))
 
 
-def _axis(units: int, rank: int) -> int:
+def axis_of(units: int, rank: int) -> int:
     return units if -rank <= units < rank else -1
 
 

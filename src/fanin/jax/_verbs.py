@@ -1,6 +1,7 @@
-"""What users call: plan, initialize, verify, trace, audit."""
+"""What users call: plan, initialize, verify, trace, audit, calibrate."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from fanin.planning import PlanLike, planned
 
 if TYPE_CHECKING:
     from fanin.audit.trace import Trace
+    from fanin.calibrate import Calibration
     from fanin.report import Report
 
 
@@ -311,6 +313,69 @@ def audit(
         isometry=isometry,
     )
     return Report(found, examine(found, select=select, ignore=ignore))
+
+
+def calibrate(
+    model: Any,
+    batch: Any,
+    method: str = "lsuv",
+    *,
+    params: Any = None,
+    axes: AxesOf | None = None,
+    plan: "Plan | str | Path | None" = None,
+    seed: int = 0,
+    **options: Any,
+) -> "Calibration":
+    """Scale a model's layers to what one batch shows; after an error it is as it was, bit for bit.
+
+    Parameters
+    ----------
+    model, batch, params, axes
+        As for `trace`. A module of nnx is changed in place; of anything else ``result.model`` has the new
+        parameters (of a linen module its variables).
+    method : str
+        ``"lsuv"``, ``"weight_norm"``, ``"krahenbuhl_within"``, ``"krahenbuhl_between"``, ``"analytic"``
+        (which looks at the batch's shapes alone), ``"jacobian"`` or ``"head"``: the functions of
+        `fanin.calibrate`, which say what options they take.
+    plan : Plan or path, optional
+        That the model was initialized with: then ``result.plan`` is one that makes the calibrated values.
+        Without it the result has the factors alone.
+    seed : int
+        Of random gradients.
+
+    Returns
+    -------
+    fanin.calibrate.Calibration
+        ``before``, ``after``, ``left_out``, ``plan``, ``model``, ``undo()``; print it for the table.
+
+    Raises
+    ------
+    CalibrationError
+        When a layer is dead or puts out what is not finite, or nothing would change; it names the layer.
+    TraceError
+        As `trace`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> shapes = {"first": {"w": jnp.zeros((8, 32))}, "head": {"w": jnp.zeros((32, 4))}}
+    >>> planned = plan(shapes, "lecun_normal", seed=0)
+    >>> model = lambda params, x: jnp.tanh(x @ params["first"]["w"]) @ params["head"]["w"]
+    >>> batch = jax.random.normal(jax.random.key(0), (256, 8))
+    >>> result = calibrate(model, batch, params=initialize(shapes, planned), plan=planned)
+    >>> {layer: round(scale, 4) for layer, scale in result.after.items()}
+    {'first': 1.0}
+    >>> verify(result.model, result.plan)
+    []
+    """
+    from fanin.calibrate import calibrated, checked
+    from fanin.jax._calibrate import Engine
+
+    checked(method, options, () if batch is None else batch)
+    base = Plan.from_file(plan) if isinstance(plan, str | Path) else plan
+    engine = Engine(model, batch, params, axes, seed)
+    result = calibrated(engine, method, base, options)
+    return replace(result, model=engine.calibrated)
 
 
 def _described(model: Any, inputs: Any, axes: AxesOf | None) -> tuple[Described, Traced | None]:

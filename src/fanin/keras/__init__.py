@@ -21,8 +21,11 @@ Its initializers are Keras initializers, too:
 
 from fanin.fans import Axes as Axes
 from fanin.keras._layers import layer as layer
+from fanin.keras._verbs import audit as audit
+from fanin.keras._verbs import calibrate as calibrate
 from fanin.keras._verbs import initialize as initialize
 from fanin.keras._verbs import plan as plan
+from fanin.keras._verbs import trace as trace
 from fanin.keras.initializers import ICNR as ICNR
 from fanin.keras.initializers import AsStored as AsStored
 from fanin.keras.initializers import Bilinear as Bilinear
@@ -52,6 +55,7 @@ from fanin.keras.initializers import Orthogonal as Orthogonal
 from fanin.keras.initializers import RandomNormal as RandomNormal
 from fanin.keras.initializers import RandomUniform as RandomUniform
 from fanin.keras.initializers import Scaled as Scaled
+from fanin.keras.initializers import ScaledUnits as ScaledUnits
 from fanin.keras.initializers import Sinusoidal as Sinusoidal
 from fanin.keras.initializers import Siren as Siren
 from fanin.keras.initializers import Sparse as Sparse

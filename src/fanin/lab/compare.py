@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fanin._types import Array
+from fanin.calibrate import checked
 from fanin.errors import ArgumentError
 from fanin.initializers import Initializer, get
 from fanin.lab import tasks
+from fanin.lab.calibrated import calibrate as calibrated
 from fanin.lab.network import Network, activation_called, initialize, trace
 from fanin.lab.summary import rank, summarize
 from fanin.lab.training import evaluation_steps, train
@@ -40,7 +43,11 @@ LINE_UP = (
     "orthogonal",
     "orthogonal(gain=1.4142135623730951)",
     "identity",
+    "lsuv",
 )
+# Not an initializer but what is made of one: orthogonal, and each layer scaled on one batch.
+LSUV = "lsuv"
+LSUV_BASE = "orthogonal"
 
 # Examples that the signal is measured on.
 TRACED = 256
@@ -56,6 +63,7 @@ def compare(
     seeds: int = 5,
     rates: Sequence[float] | None = None,
     task: str | Path = "digits",
+    calibrate: str | None = None,
     batch: int = 64,
     threshold: float = 0.9,
     on_progress: Callable[[int, int, str], None] | None = None,
@@ -71,7 +79,7 @@ def compare(
     ----------
     inits : sequence of str or Initializer, optional
         Catalogue expressions such as ``"he_normal"`` or ``"orthogonal(gain=2.0)"``; by default
-        ``LINE_UP``, the methods of the tutorial.
+        ``LINE_UP``, the methods of the tutorial. ``"lsuv"`` is ``"orthogonal"``, calibrated so.
     activation : str
         Name of the activation function of the hidden layers.
     depth, width : int
@@ -84,6 +92,10 @@ def compare(
         Learning rates to choose from; by default 7 from 0.001 to 1.
     task : str or Path
         ``"digits"``, ``"spirals"``, or a CSV file with the label in the last column.
+    calibrate : str, optional
+        A method of `fanin.calibrate.METHODS`: each start is calibrated by it on the examples that its signal
+        is measured on, and called ``"he_normal, weight_norm"``. Starts that a method refuses (zeros, ones)
+        are compared as they are.
     threshold : float
         The accuracy whose first step is reported.
     on_progress : callable, optional
@@ -107,16 +119,26 @@ def compare(
     """
     began = time.perf_counter()
     expressions = tuple(map(str, LINE_UP if inits is None else inits))
+    names = frozenset(expressions) - {LSUV}
     rates = RATES if rates is None else tuple(float(rate) for rate in rates)
     sizes_given = {"depth": depth, "width": width, "steps": steps, "seeds": seeds, "batch": batch}
     _check_arguments(expressions, rates, threshold, **sizes_given)
     phi = activation_called(activation)
-    initializers = [get(expression) for expression in expressions]
+    initializers = [get(LSUV_BASE if expression == LSUV else expression) for expression in expressions]
+    if calibrate is not None:
+        checked(calibrate, {}, ())
     data = tasks.load(task)
     x, labels = data.train
     blind = float(np.bincount(data.test[1]).max() / len(data.test[1]))
     sizes = (data.n_features, *[width] * depth, data.n_classes)
-    every_start = [[initialize(init, sizes, seed) for seed in range(seeds)] for init in initializers]
+    methods = [LSUV if expression == LSUV else calibrate for expression in expressions]
+    every_start = []
+    for at, init in enumerate(initializers):
+        starts = [initialize(init, sizes, seed) for seed in range(seeds)]
+        scaled = _calibrated(starts, methods[at], (x[:TRACED], labels[:TRACED]), activation)
+        if scaled is not None and expressions[at] != LSUV:
+            expressions = (*expressions[:at], f"{expressions[at]}, {calibrate}", *expressions[at + 1 :])
+        every_start.append(scaled or starts)
     ticks = _Ticks(len(expressions) * (len(evaluation_steps(steps)) - 1), on_progress)
 
     def study(expression: str, init: Initializer, starts: list[Network]) -> Row:
@@ -139,6 +161,7 @@ def compare(
             n_test=len(data.test[1]),
             blind=blind,
             threshold=threshold,
+            drawn=expression in names,
         )
 
     # One initializer per core: layers this small leave XLA's own threads little to share.
@@ -170,6 +193,17 @@ def compare(
         seconds=round(time.perf_counter() - began, 1),
         rows=rank(rows),
     )
+
+
+def _calibrated(
+    starts: list[Network], method: str | None, batch: tuple[Array, Array], activation: str
+) -> list[Network] | None:
+    """The starts after a method of calibration; None without one, and where it refuses one of them."""
+    if method is None:
+        return None
+    found = [calibrated(start, method, *batch, activation) for start in starts]
+    kept = [network for network in found if network is not None]
+    return kept if len(kept) == len(found) else None
 
 
 class _Ticks:

@@ -41,8 +41,12 @@ def summarize(
     n_test: int,
     blind: float,
     threshold: float,
+    drawn: bool = True,
 ) -> Row:
-    """What the starts of one initializer look like and what training made of them."""
+    """What the starts of one initializer look like and what training made of them.
+
+    With ``drawn`` they are as the initializer draws them, and not calibrated.
+    """
     diverged = has_diverged(history, n_classes)
     best = best_rate(history)
     accuracy = t_interval(history.accuracy[best, :, -1].tolist())
@@ -61,7 +65,7 @@ def summarize(
     backward = [backward_rms(t) for t in traces]
     return Row(
         expression=expression,
-        std=signs.std if described.std is None else described.std,
+        std=described.std if drawn and described.std is not None else signs.std,
         effective_width=min(min(effective_widths(t)) for t in traces),
         trained_width=trained_width(history.networks, best),
         mean_over_std=signs.mean_over_std,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fanin._types import Array, Window
-from fanin.checkpoints import tensors_of, values
-from fanin.checkpoints.safetensors import DTYPES
+from fanin.checkpoints import tensors_of
+from fanin.checkpoints.safetensors import CODES, numbers
 from fanin.dtypes import as_dtype
 from fanin.layout import moved, windows
 from fanin.plan import Plan
@@ -59,16 +59,16 @@ def verify(
             found.append(Mismatch(tensor.path, "not in the checkpoint"))
             continue
         file, entry = stored[tensor.path]
-        if (entry.shape, entry.dtype) != (tensor.shape, DTYPES.get(tensor.dtype)):
+        if (entry.shape, entry.dtype) != (tensor.shape, CODES.get(tensor.dtype)):
             found.append(
                 Mismatch(
                     tensor.path,
-                    f"{entry.dtype} {entry.shape}, planned {DTYPES.get(tensor.dtype)} {tensor.shape}",
+                    f"{entry.dtype} {entry.shape}, planned {CODES.get(tensor.dtype)} {tensor.shape}",
                 )
             )
             continue
         if plan.sets(tensor.path):
-            held = values(file, entry)
+            held = numbers(file, entry)
             whole = tuple(slice(0, size) for size in tensor.shape)
             found += first_difference(plan, tensor.path, whole, held.__getitem__)
         done += math.prod(tensor.shape)

@@ -18,7 +18,10 @@ from fanin.model import Piece as Piece
 from fanin.torch import init as init
 from fanin.torch._layers import layer as layer
 from fanin.torch._verbs import audit as audit
+from fanin.torch._verbs import calibrate as calibrate
+from fanin.torch._verbs import distance as distance
 from fanin.torch._verbs import initialize as initialize
 from fanin.torch._verbs import plan as plan
 from fanin.torch._verbs import trace as trace
+from fanin.torch._verbs import transfer as transfer
 from fanin.torch._verbs import verify as verify

@@ -1,8 +1,8 @@
-"""What users call: plan, initialize, verify, trace, audit."""
+"""What users call: plan, initialize, verify, trace, audit, calibrate."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -13,11 +13,15 @@ from fanin.planning import PlanLike, planned
 from fanin.torch._apply import Device, apply, differences
 from fanin.torch._buffers import Buffers
 from fanin.torch._sharded import reshard
+from fanin.torch._transfer import buffer_differences, readable, split, with_buffers, write_all
 from fanin.torch._walk import describe
 
 if TYPE_CHECKING:
     from fanin.audit.trace import Trace
+    from fanin.calibrate import Calibration
+    from fanin.recipes import RecipeLike
     from fanin.report import Report
+    from fanin.transfer import Distances
 
 
 def plan(model: nn.Module, recipe: PlanLike, *, seed: int | None = None, name_prefix: str = "") -> Plan:
@@ -134,7 +138,129 @@ def verify(model: nn.Module, plan: Plan | str | Path, *, name_prefix: str = "") 
     if not isinstance(plan, Plan):
         plan = Plan.from_file(plan)
     reshard(model.modules())
-    return list(differences(plan, describe(model, name_prefix)))
+    described = describe(model, name_prefix)
+    weights, rest = split(plan)
+    return [*differences(weights, described), *buffer_differences(rest, described)]
+
+
+def transfer(
+    model: nn.Module,
+    checkpoint: str | Path,
+    recipe: "RecipeLike | None" = None,
+    *,
+    seed: int | None = None,
+    rename: Mapping[str, str] | None = None,
+    adapt: Mapping[str, Any] | None = None,
+    source: Plan | None = None,
+    layout: Literal["oi", "io"] | None = None,
+    inside: str | None = None,
+    allow_nonfinite: bool = False,
+    digests: bool = True,
+    device: Device | None = None,
+    buffers: Buffers | None = None,
+    name_prefix: str = "",
+    dry_run: bool = False,
+) -> Plan:
+    """Load what a checkpoint has, draw what it lacks: each parameter and persistent buffer is accounted for.
+
+    Everything is checked before anything is changed. Meta-device models are given memory full of NaN first,
+    which is looked for afterwards.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        On any device; of a sharded model each rank writes its own shards.
+    checkpoint : path
+        A file or folder of any format that `fanin.checkpoints.open` reads.
+    recipe : optional
+        As for `plan`, for what the checkpoint lacks; without one, that is an error.
+    seed : int, optional
+        Needed where something is drawn.
+    rename : mapping, optional
+        Keys of the checkpoint to the model's: ``{"transformer.h": "blocks"}`` for fronts, or globs.
+    adapt : mapping, optional
+        For names or paths by glob, the first that fits: a key of `fanin.transfer.ADAPTERS`, ``(adapter,
+        options)``, several in a list, ``"draw"``, ``"keep"``, or ``"stack"`` for another number of layers.
+    source : Plan, optional
+        Of the model that the checkpoint is of, in any framework: fused, split, transposed and differently
+        named tensors find their places by canonical names.
+    layout : "oi" or "io", optional
+        How kernels are stored in the checkpoint, if not as in PyTorch.
+    inside : str, optional
+        `key` of `fanin.checkpoints.open`.
+    allow_nonfinite, digests
+        As for `fanin.transfer.resolve`.
+    device, buffers, name_prefix
+        As for `initialize`.
+    dry_run : bool
+        Change nothing, return the plan.
+
+    Returns
+    -------
+    Plan
+        Rows are ``taken``, ``adapted``, ``draw``, ``constant`` or ``keep``; ``unexpected`` lists the keys
+        that were not used. `verify` compares a model with it.
+
+    Raises
+    ------
+    PlanError, ArgumentError, CheckpointError
+        Before anything is changed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> old, new = nn.Linear(3, 2), nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 5))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save(old.state_dict(), f"{folder}/old.pt")
+    ...     made = transfer(new, f"{folder}/old.pt", "he_normal", seed=0, rename={"": "0"})
+    >>> [(row.name, row.source) for row in made.rows]
+    [('0.weight', 'taken'), ('0.bias', 'taken'), ('1.weight', 'draw'), ('1.bias', 'constant')]
+    >>> torch.equal(new[0].weight, old.weight)
+    True
+    """
+    from fanin.transfer import resolve
+
+    if isinstance(model, nn.Module):
+        reshard(model.modules())
+    described = describe(model, name_prefix)
+    made = resolve(
+        with_buffers(described),
+        checkpoint,
+        recipe,
+        seed=seed,
+        rename=rename,
+        adapt=adapt,
+        source=source,
+        layout=layout,
+        inside=inside,
+        allow_nonfinite=allow_nonfinite,
+        digests=digests,
+    )
+    if not dry_run:
+        write_all(made, described, device, buffers)
+    return made
+
+
+def distance(model: nn.Module, plan: Plan | str | Path, *, name_prefix: str = "") -> "Distances":
+    """How far a model's parameters are from where a plan started them; the start is made again.
+
+    Examples
+    --------
+    >>> model = nn.Linear(3, 2, bias=False)
+    >>> applied = initialize(model, "ones", seed=0)
+    >>> with torch.no_grad():
+    ...     moved = model.weight.mul_(1.5)
+    >>> print(distance(model, applied))
+    parameter    rms(w - w0)   relative
+    weight               0.5        0.5
+    all                  0.5
+    """
+    from fanin.transfer import moved
+
+    if not isinstance(plan, Plan):
+        plan = Plan.from_file(plan)
+    paths, read = readable(split(plan)[0], describe(model, name_prefix))
+    return moved(plan, paths, read)
 
 
 def trace(
@@ -240,3 +366,65 @@ def audit(
 
     found = trace(model, batch, loss, optimizer=optimizer, seed=seed, isometry=isometry)
     return Report(found, examine(found, select=select, ignore=ignore))
+
+
+def calibrate(
+    model: nn.Module,
+    batch: Any,
+    method: str = "lsuv",
+    *,
+    plan: "Plan | str | Path | None" = None,
+    seed: int = 0,
+    **options: Any,
+) -> "Calibration":
+    """Scale a model's layers to what one batch shows; after an error it is as it was, bit for bit.
+
+    It runs as for `trace`: dropout is off, batch norms take the moments of the batch.
+
+    Parameters
+    ----------
+    model, batch
+        As for `trace`. Only ``"analytic"`` takes None: of a model that begins with a linear layer or an
+        embedding, whose input has no other size to be told.
+    method : str
+        ``"lsuv"``, ``"weight_norm"``, ``"krahenbuhl_within"``, ``"krahenbuhl_between"``, ``"analytic"``,
+        ``"jacobian"`` or ``"head"``: the functions of `fanin.calibrate`, which say what options they take.
+    plan : Plan or path, optional
+        That the model was initialized with: then ``result.plan`` is one that makes the calibrated values.
+        Without it the result has the factors alone.
+    seed : int
+        Of what the model itself draws, and of random gradients.
+
+    Returns
+    -------
+    fanin.calibrate.Calibration
+        ``before``, ``after``, ``left_out``, ``plan``, ``undo()``; print it for the table.
+
+    Raises
+    ------
+    CalibrationError
+        When a layer is dead or puts out what is not finite, or nothing would change; it names the layer.
+    TraceError
+        As `trace`.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
+    >>> planned = initialize(model, "lecun_normal", seed=0)
+    >>> batch = torch.randn(256, 64, generator=torch.Generator().manual_seed(0))
+    >>> result = calibrate(model, batch, plan=planned)
+    >>> {layer: round(scale, 4) for layer, scale in result.after.items()}
+    {'0': 1.0, '2': 1.0}
+    >>> verify(model, result.plan)
+    []
+    >>> result.undo()
+    >>> verify(model, planned)
+    []
+    """
+    from fanin.calibrate import calibrated, checked
+    from fanin.torch._calibrate import Engine, example
+
+    checked(method, options, batch)
+    base = Plan.from_file(plan) if isinstance(plan, str | Path) else plan
+    engine = Engine(model, example(model) if batch is None else batch, seed)
+    return calibrated(engine, method, base, options, model)

@@ -76,6 +76,7 @@ SAME: list[tuple[Any, fanin.Initializer, tuple[int, ...]]] = [
     (fj.icnr("he_normal", 2), fanin.ICNR("he_normal", 2), (3, 3, 2, 8)),
     (fj.looks_linear(), fanin.LooksLinear(), (6, 8)),
     (fj.scaled(fj.normal(0.5), 0.5), fanin.Scaled("random_normal(0.0, 0.5)", 0.5), (30, 5)),
+    (fj.scaled_units("he_normal", [1, 2]), fanin.ScaledUnits("he_normal", [1.0, 2.0]), (30, 2)),
     (fj.blocks("he_normal", n=5), fanin.Blocks("he_normal", 5), (30, 5)),
     (fj.with_row("he_normal", 1), fanin.WithRow("he_normal", 1), (30, 5)),
     (fj.tile("he_normal", (2, 1)), fanin.Tile("he_normal", (2, 1)), (30, 5)),

@@ -51,6 +51,7 @@ CASES = {  # every core class: arguments, and a shape that it takes
     "icnr": (("he_normal", 2), (3, 3, 16, 8)),
     "looks_linear": (("orthogonal",), (8, 4)),
     "scaled": (("he_normal", 0.5), (40, 30)),
+    "scaled_units": (("he_normal", [0.5, 2.0, 1.0]), (40, 3)),
     "blocks": (("glorot_uniform", 3), (40, 30)),
     "with_row": (("random_normal", 1), (40, 30)),
     "tile": (("he_normal", (2, 1)), (40, 30)),
