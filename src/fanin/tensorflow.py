@@ -28,7 +28,7 @@ from fanin.dtypes import as_dtype, held, is_numeric
 from fanin.errors import DtypeError, ShapeError
 from fanin.fans import check_shape
 from fanin.keras._classes import documented, subclass
-from fanin.keras._values import aligned
+from fanin.memory import aligned
 from fanin.sampling import check_window
 
 PACKAGE = "fanin.tensorflow"

@@ -12,10 +12,11 @@ from jax.sharding import Sharding
 from fanin import threads
 from fanin._types import Array, Window
 from fanin.errors import PlanError
-from fanin.jax._arrays import aligned, assembled, sizes_of
+from fanin.jax._arrays import assembled, sizes_of
 from fanin.jax._sharded import agree, placed
 from fanin.jax._tree import Node, Path, is_a, is_abstract, is_key
 from fanin.jax._walk import Described
+from fanin.memory import aligned
 from fanin.model import Tensor
 from fanin.plan import Plan
 from fanin.planning import paired

@@ -18,10 +18,10 @@ from fanin.errors import ArgumentError, DtypeError, SeedError, ShapeError
 from fanin.fans import AxesLike, check_shape
 from fanin.initializers import Constant, Initializer, Ones, Zeros
 from fanin.jax._keys import key_words, seed_of_words
+from fanin.memory import aligned
 
 OutSharding: TypeAlias = NamedSharding | PartitionSpec | None
 EVERYWHERE = PartitionSpec()  # type: ignore[no-untyped-call]
-ALIGNMENT = 64  # bytes: at such an address JAX's CPU client takes over an array without copying it
 
 
 @dataclass(frozen=True)
@@ -141,14 +141,6 @@ def explicit(index: Window, shape: tuple[int, ...]) -> Window:
 
 def sizes_of(window: Window) -> list[int]:
     return [part.stop - part.start for part in window]
-
-
-def aligned(sizes: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """A new C-ordered array at an address that JAX can take over."""
-    size = math.prod(sizes) * dtype.itemsize
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(sizes)
 
 
 def draws(core: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any], axes: AxesLike) -> bool:

@@ -13,17 +13,8 @@ from fanin.dialects import InDialect, _seeded
 from fanin.dtypes import NATIVE, as_dtype
 from fanin.errors import DtypeError, SeedError
 from fanin.initializers import Initializer
+from fanin.memory import aligned
 from fanin.streams import fold_seed
-
-ALIGNMENT = 64  # bytes: frameworks adopt memory on such a boundary and copy any other
-
-
-def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An uninitialized C-ordered array that a framework can adopt without a copy."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def dtype_of(dtype: Any) -> np.dtype[Any]:

@@ -13,8 +13,9 @@ from fanin import threads
 from fanin._types import Array
 from fanin.dtypes import as_dtype
 from fanin.errors import PlanError
-from fanin.keras._values import aligned, own_memory, put, written
+from fanin.keras._values import own_memory, put, written
 from fanin.keras._walk import Described, describe
+from fanin.memory import side_by_side
 from fanin.model import Tensor
 from fanin.plan import Plan
 from fanin.planning import PlanLike, paired, planned
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fanin.calibrate import Calibration
     from fanin.report import Report
 
-TOGETHER = 1 << 24  # bytes of new memory for variables made side by side
+TOGETHER = 1 << 25  # bytes of new memory for variables made side by side
 
 
 class Target(NamedTuple):
@@ -277,7 +278,7 @@ def _apply(made: Plan, described: Described) -> None:
         if target.memory is not None:
             written(target.variable)
     for group in _groups(targets):
-        values = [_present(made, target) if target.memory is None else target.memory for target in group]
+        values = _room(made, group)
         jobs = [
             (made.coupled(target.stored.path), partial(made.fill, target.stored.path, out=out))
             for target, out in zip(group, values, strict=True)
@@ -320,9 +321,12 @@ def _groups(targets: list[Target]) -> Iterator[list[Target]]:
         yield group
 
 
-def _present(made: Plan, target: Target) -> Array:
-    """Room for the values of a variable, with its present one where the plan keeps it."""
-    values = aligned(target.stored.shape, as_dtype(target.stored.dtype))
-    if any(row.initializer is None for row, _ in made.parts(target.stored)):
-        np.copyto(values, keras.ops.convert_to_numpy(target.variable))
-    return values
+def _room(made: Plan, group: list[Target]) -> list[Array]:
+    """Memory for the values of variables, with the present ones where the plan keeps them."""
+    fresh = [target for target in group if target.memory is None]
+    room = side_by_side([(target.stored.shape, as_dtype(target.stored.dtype)) for target in fresh])
+    for target, values in zip(fresh, room, strict=True):
+        if any(row.initializer is None for row, _ in made.parts(target.stored)):
+            np.copyto(values, keras.ops.convert_to_numpy(target.variable))
+    new = iter(room)
+    return [next(new) if target.memory is None else target.memory for target in group]

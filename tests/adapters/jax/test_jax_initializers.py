@@ -23,6 +23,7 @@ import fanin
 import fanin.jax as fj
 from fanin import ArgumentError, DtypeError, SeedError, ShapeError
 from fanin.jax import _arrays
+from fanin.memory import ALIGNMENT, aligned
 
 KEY = jax.random.key(7)
 THEIRS = [name for name in dir(jax.nn.initializers) if name[0] != "_"]
@@ -338,8 +339,8 @@ def test_values_are_constants_of_a_gradient() -> None:
 
 
 def test_memory_is_taken_over_without_a_copy() -> None:
-    values = _arrays.aligned((1000, 7), np.dtype(np.float32))
-    assert values.ctypes.data % _arrays.ALIGNMENT == 0
+    values = aligned((1000, 7), np.dtype(np.float32))
+    assert values.ctypes.data % ALIGNMENT == 0
     assert (values.shape, values.flags.c_contiguous) == ((1000, 7), True)
     assert jax.device_put(values).unsafe_buffer_pointer() == values.ctypes.data
 
