@@ -465,7 +465,8 @@ def test_a_gate_far_from_zero_is_saturated(mean, found):
 
 
 @pytest.mark.parametrize(
-    ("loss", "level"), [(2.3026, None), (2.35, None), (2.6, "info"), (5.0, "warn"), (math.nan, "fail")]
+    ("loss", "level"),
+    [(2.3026, None), (2.35, None), (2.6, "info"), (6.8, "info"), (7.0, "warn"), (math.nan, "fail")],
 )
 def test_the_loss_at_the_start_is_compared_with_a_blind_guess(loss, level):
     trace = replace(drawn(he, depth=2), loss=loss, blind_loss=math.log(10))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fanin._types import Array
 from fanin.audit import measure
 from fanin.audit.trace import Operation, Signal, Spread, Weights
 
@@ -43,6 +44,18 @@ class Draft:
     gates: dict[str, Signal] = field(default_factory=dict)
     after: Signal = NOTHING
     gradients: dict[str, list[Spread]] = field(default_factory=dict)
+    silent: Array | None = None
+
+    def made(self, values: Array) -> None:
+        """Measure the output."""
+        self.after = measure.signal(values, self.units)
+        self.silent = measure.silent(values, self.units)
+
+    def came_back(self, way: str, gradient: Array) -> None:
+        """Measure a gradient of the output, where that is not silent."""
+        if self.silent is not None:
+            gradient = np.where(self.silent, 0, gradient)
+        self.gradients.setdefault(way, []).append(measure.spread(gradient))
 
     def finished(self) -> Operation:
         random, real = (self.gradients.get(way, []) for way in ("backward", "loss"))

@@ -152,6 +152,28 @@ def _magnitudes(flat: Array) -> dict[int, int]:
     return {int(k) - 1: int(count) for k, count in zip(exponents, counts, strict=True)}
 
 
+def axis_of(units: int, rank: int) -> int:
+    """The axis of features; the last where an array has no such axis."""
+    return units if -rank <= units < rank else -1
+
+
+def silent(values: Array, units: int = -1) -> Array | None:
+    """Positions at which every unit is exactly zero, such as padding before anything has reached it.
+
+    No signal passes there, and a norm at zero multiplies gradients by ``1 / sqrt(epsilon)``: what comes back
+    says nothing of the network. None where there are no such positions, or no others.
+
+    Examples
+    --------
+    >>> silent(np.array([[0.0, 0.0], [0.0, 1.0]])).tolist()
+    [[True], [False]]
+    """
+    if values.ndim < 2 or values.size == 0:
+        return None
+    found: Array = np.logical_not(values.any(axis=axis_of(units, values.ndim), keepdims=True))
+    return found if found.any() and not found.all() else None
+
+
 def signal(values: Array, units: int = -1) -> Signal:
     """Measure what passed one place.
 
@@ -160,8 +182,8 @@ def signal(values: Array, units: int = -1) -> Signal:
     values : ndarray
         Axis 0 is the batch.
     units : int
-        The axis of features or channels. Of an array of up to three axes every other position is a row; of
-        images (four and more) every example is.
+        The axis of features or channels, the last if there is no such axis. Of an array of up to three axes
+        every other position is a row; of images (four and more) every example is.
 
     Examples
     --------
@@ -176,7 +198,7 @@ def signal(values: Array, units: int = -1) -> Signal:
     facts = vars(spread(values))
     if values.ndim == 0 or values.size == 0:
         return Signal(**facts, shape=values.shape)
-    last = np.moveaxis(values, units, -1) if values.ndim > 1 else values[:, None]
+    last = np.moveaxis(values, axis_of(units, values.ndim), -1) if values.ndim > 1 else values[:, None]
     table = last.reshape(-1, last.shape[-1])
     low, high = _extremes(table)
     with np.errstate(invalid="ignore", over="ignore"):

@@ -79,6 +79,7 @@ class Audit:
             raise TraceError("the model's output depends on no parameter")
         self.run = Run(program, self.recognized)
         self.after: dict[int, Signal] = {}
+        self.silent: dict[int, Array | None] = {}
         self.facts: dict[int, dict[str, Any]] = {}
         self.gradients: dict[int, dict[str, Any]] = {}  # {"backward": Spread, "loss_gradient": Spread}
 
@@ -107,7 +108,9 @@ class Audit:
 
         def see(number: int, known: Mapping[int, Any]) -> None:
             found = by_value[number]
-            self.after[number] = _signal(known[number], found.units)
+            values = np.asarray(known[number])
+            self.after[number] = measure.signal(values, found.units)
+            self.silent[number] = measure.silent(values, found.units)
             self.facts[number] = self._facts(found, known)
 
         with self._told("forward raised {}"):
@@ -122,7 +125,8 @@ class Audit:
             activation = "softmax" if found.kind == "softmax" else found.activation or ""
             facts["saturated"] = measure.saturated(activation, before)
             if found.kind == "activation":
-                facts["linear"] = measure.linear(activation, before, axis_of(found.units, before.ndim))
+                units = measure.axis_of(found.units, before.ndim)
+                facts["linear"] = measure.linear(activation, before, units)
         if found.loop is not None:
             inside = gates(found.loop, [known[take] for take in found.loop.takes])
             facts["gates"] = {gate: measure.signal(np.asarray(values)) for gate, values in inside.items()}
@@ -130,6 +134,8 @@ class Audit:
 
     def _see_gradient(self, number: int, rows: Any) -> None:
         values = np.asarray(rows)
+        if (silent := self.silent[number]) is not None:
+            values = np.where(silent, 0, values)
         n_real = len(values) - COTANGENTS
         measured = self.gradients.setdefault(number, {})
         measured["backward"] = measure.spread(values[n_real:])
@@ -251,15 +257,6 @@ class Audit:
     def _of_batch(self) -> Signal | None:
         first = next((array for array in self.arrays if _is_floating(array)), None)
         return None if first is None else measure.signal(np.asarray(first))
-
-
-def _signal(values: Any, units: int) -> Signal:
-    array = np.asarray(values)
-    return measure.signal(array, axis_of(units, array.ndim))
-
-
-def axis_of(units: int, rank: int) -> int:
-    return units if -rank <= units < rank else -1
 
 
 def _is_floating(array: Any) -> bool:

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fanin._types import Array
+from fanin.audit.measure import axis_of
 from fanin.audit.trace import Trace
 from fanin.calibrate.engine import Correction, Seen, Visit
-from fanin.jax._audit import Audit, axis_of
+from fanin.jax._audit import Audit
 from fanin.jax._audit_gates import gates
 from fanin.jax._audit_model import callable_of, split
 from fanin.jax._linen import PARAMS, is_linen

@@ -316,7 +316,7 @@ class Run:
         first = floating[0]
         same = first
         if self._measuring:
-            draft.after = signal(first, draft.units)
+            draft.made(numbers(first))
             same = watched(first, self._seer(draft))
             backend.set_keras_mask(same, backend.get_keras_mask(first))
         for each in (same, *floating[1:]):
@@ -326,7 +326,7 @@ class Run:
     def _seer(self, draft: Draft) -> Callable[[Any], None]:
         def see(gradient: Any) -> None:
             if self.way is not None:
-                draft.gradients.setdefault(self.way, []).append(measure.spread(numbers(gradient)))
+                draft.came_back(self.way, numbers(gradient))
 
         return see
 
@@ -353,8 +353,7 @@ def _is_scalar(value: Any) -> bool:
 
 
 def signal(tensor: Any, units: int = -1) -> Signal:
-    values = numbers(tensor)
-    return measure.signal(values, units if -values.ndim <= units < values.ndim else -1)
+    return measure.signal(numbers(tensor), units)
 
 
 def _is_lookup(args: Any, kwargs: Any) -> bool:

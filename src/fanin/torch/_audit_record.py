@@ -224,13 +224,13 @@ class Recorder(TorchFunctionMode):
         at = len(self.drafts)
         self.drafts.append(draft)
         self._nodes.update((each.grad_fn, at) for each in made)
-        draft.after = signal(made[0], draft.units)
+        draft.made(numbers(made[0]))
         made[0].register_hook(self._gradient_hook(draft))  # type: ignore[no-untyped-call]
 
     def _gradient_hook(self, draft: Draft) -> Callable[[Tensor], None]:
         def hook(gradient: Tensor) -> None:
             if self.way is not None:
-                draft.gradients.setdefault(self.way, []).append(measure.spread(numbers(gradient)))
+                draft.came_back(self.way, numbers(gradient))
 
         return hook
 
@@ -292,8 +292,7 @@ def tensors(tree: Any) -> Iterator[Tensor]:
 
 
 def signal(tensor: Tensor, units: int = -1) -> Signal:
-    values = numbers(tensor)
-    return measure.signal(values, units if -values.ndim <= units < values.ndim else -1)
+    return measure.signal(numbers(tensor), units)
 
 
 def numbers(tensor: Tensor) -> Array:

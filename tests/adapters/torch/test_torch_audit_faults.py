@@ -44,6 +44,13 @@ def text(seed):
     return {"input_ids": ids, "labels": ids}
 
 
+def padded(seed):
+    """Rows that begin with padding, whose embedding is zero, and stays zero in Llama."""
+    ids = tokens(seed)
+    ids[::2, :5] = SPECIAL["pad_token_id"]
+    return {"input_ids": ids, "labels": ids}
+
+
 # --- models --------------------------------------------------------------------------------------
 
 
@@ -324,6 +331,7 @@ HEALTHY = [
     Healthy("GPT-2", lambda seed: {"model": gpt2(seed), "batch": text(seed)}),
     Healthy("BERT", pretrained("BertForMaskedLM", "BertConfig", text, **TEXT)),
     Healthy("Llama", pretrained("LlamaForCausalLM", "LlamaConfig", text, **TEXT, **SPECIAL)),
+    Healthy("Llama, padded", pretrained("LlamaForCausalLM", "LlamaConfig", padded, **TEXT, **SPECIAL)),
     Healthy("ViT", pretrained("ViTForImageClassification", "ViTConfig", lambda seed: {
         "pixel_values": images(seed)}, image_size=32, patch_size=8, hidden_size=64, intermediate_size=128,
         num_hidden_layers=4, num_attention_heads=4)),
