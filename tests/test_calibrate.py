@@ -9,9 +9,10 @@ import pytest
 
 import fanin
 from fanin.audit.trace import Operation, Signal, Spread, Trace, Weights
-from fanin.calibrate import METHODS, calibrated, checked
+from fanin.calibrate import METHODS, calibrated, checked, directions, laws
 from fanin.calibrate.graph import _side
 from fanin.calibrate.layers import branch_ends, heads_of, layers
+from fanin.calibrate.residual import _choices, _streams
 from fanin.errors import ArgumentError, CalibrationError, UnknownNameError
 from fanin.lab.calibrated import Chain
 from fanin.lab.network import initialize
@@ -112,7 +113,7 @@ def test_a_zero_kernel_is_left_alone_at_the_end_of_a_branch():
 # --- all methods ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"residual_scaling"}))  # of which a chain has none
 def test_a_plan_makes_the_calibrated_values_and_undo_the_old_ones(method):
     engine = chain(activation="relu")
     old = {tensor.path: engine.read(tensor.path) for tensor in engine.model.tensors}
@@ -173,22 +174,177 @@ def test_an_empty_model_has_nothing_to_calibrate():
     engine = chain()
     engine.__class__ = Empty
     assert isinstance(engine.model, Model)
-    for method in ("lsuv", "weight_norm", "analytic", "jacobian", "krahenbuhl_between"):
-        with pytest.raises(CalibrationError, match="nothing to calibrate"):
+    for method in sorted(METHODS.keys() - {"head"}):
+        with pytest.raises(CalibrationError, match=r"nothing to (calibrate|scale)"):
             calibrated(engine, method, None, {})
+
+
+# --- directions ----------------------------------------------------------------------------------
+
+
+def outputs(engine):
+    """What each layer of a chain puts out, before its activation."""
+    found = []
+    engine.forward(lambda seen: found.append(np.array(seen.values, np.float64)))
+    return found
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_principal_components_put_out_what_is_white(activation):
+    engine = chain(activation=activation)
+    old = {tensor.path: engine.read(tensor.path) for tensor in engine.model.tensors}
+    result = calibrated(engine, "krahenbuhl_within", plan_of(engine, "glorot_normal"), {"weights": "pca"})
+    for k, values in enumerate(outputs(engine)):
+        directions = min(values.shape[1], 20 if k == 0 else 32)  # more units than inputs keep theirs
+        assert abs(values.mean(0) - 0.1).max() < 1e-4
+        assert abs(values.var(0) - 1).max() < 1e-3
+        assert abs(np.corrcoef(values.T[:directions]) - np.eye(directions)).max() < 1e-2
+    assert result.plan is None
+    assert not any(name.endswith("weight") for name in result.factors)
+    assert result.replaced == (
+        "layers.0.weight",
+        "layers.1.weight",
+        "layers.2.weight",
+        "layers.3.weight",
+        "head.weight",
+    )
+    assert str(result).endswith("no plan makes these, save the weights: " + ", ".join(result.replaced))
+    result.undo()
+    assert all(engine.read(path).tobytes() == values.tobytes() for path, values in old.items())
+
+
+def test_k_means_finds_the_middles_of_clusters_and_is_the_same_twice():
+    draws = np.random.default_rng(0)
+    middles = np.array([[4.0, 0, 0], [0, 4, 0], [0, 0, 4], [-4, -4, -4]])
+    patches = np.concatenate([middle + 0.1 * draws.standard_normal((50, 3)) for middle in middles])
+    centres = directions.kmeans(patches, 4)
+    assert centres.tobytes() == directions.kmeans(patches, 4).tobytes()
+    best = (patches - patches.mean(0)) @ centres.T
+    assert sorted(np.unique(best.argmax(1).reshape(4, 50), axis=1).ravel()) == [0, 1, 2, 3]
+    assert len(directions.kmeans(patches[[0, 50, 0, 50]], 4)) == 2  # as many as differ
+
+
+def test_what_directions_need_is_looked_at_first(monkeypatch):
+    engine = chain()
+    engine.trace = None  # nothing runs
+    with pytest.raises(ArgumentError, match="`weights` 'zca'; expected one of kept, kmeans, pca"):
+        calibrated(engine, "krahenbuhl_within", None, {"weights": "zca"})
+    monkeypatch.setattr(directions, "find_spec", lambda name: None)
+    with pytest.raises(ArgumentError, match=r"needs scikit-learn: pip install 'fanin\[calibrate\]'"):
+        calibrated(engine, "krahenbuhl_within", None, {"weights": "kmeans"})
+
+
+# --- residual branches ---------------------------------------------------------------------------
+
+
+def block(start, *inside):
+    """Steps of a branch in a row that begins at a step, and its sum."""
+    steps = [
+        (kind, at) for at, kind in zip([start, *range(start + 1, start + len(inside))], inside, strict=True)
+    ]
+    return [*steps, ("add", start, start + len(inside))]
+
+
+def residual(*inside, blocks=4):
+    steps = [("dense", -1)]
+    for _ in range(blocks):
+        steps += block(len(steps) - 1, *inside)
+    return traced(*steps, ("dense", len(steps) - 1))
+
+
+@pytest.mark.parametrize(
+    ("inside", "zero_ends", "factors"),
+    [
+        (("norm", "dense", "activation", "dense"), True, {4: 0.5}),
+        (("dense", "activation", "dense"), True, {1: 0.5, 3: 0.0}),
+        (("dense", "dense", "dense"), True, {1: 4**-0.25, 2: 4**-0.25, 3: 0.0}),
+        (("dense", "activation", "dense"), False, {3: 0.5}),
+        (("dense", "softmax", "dense"), True, {3: 0.5}),
+        (("dense",), True, {1: 0.5}),
+    ],
+)
+def test_a_residual_branch_is_scaled_as_its_structure_asks(inside, zero_ends, factors):
+    trace = residual(*inside)
+    (stream,) = _streams(trace)
+    assert len(stream) == 4
+    chosen, left = _choices(trace, stream, zero_ends)
+    assert not left
+    period = len(inside) + 1
+    expected = {at + period * k: factor for k in range(4) for at, factor in factors.items()}
+    assert {at: factor for at, (factor, _) in chosen.items()} == pytest.approx(expected)
+    assert all("of 4 branches" in why for _, why in chosen.values())
+
+
+def small(trace, factor, ends):
+    held = [weights(w.name, largest=factor if int(w.name) in ends else 1.0) for w in trace.weights]
+    return replace(trace, weights=tuple(held))
+
+
+def test_a_residual_branch_is_left_alone_for_a_reason():
+    trace = residual("norm", "dense", "activation", "dense")
+    (stream,) = _streams(trace)
+    ends = branch_ends(trace)
+    for factor, why in [
+        (0.5, "0.5 times as large as other kernels: scaled already"),
+        (0.0, "starts at zero"),
+    ]:
+        chosen, left = _choices(small(trace, factor, ends), stream, True)
+        assert not chosen
+        assert sorted(left) == sorted(ends)
+        assert all(why in words for words in left.values())
+    chosen, _ = _choices(small(trace, 0.8, ends), stream, True)
+    assert set(chosen) == ends
+    sized = residual("dense", "norm")
+    chosen, left = _choices(sized, *_streams(sized), True)
+    assert not chosen
+    assert "no kernel, and sets its size" in left[2]
+    post = traced(
+        ("dense", -1), ("dense", 0), ("add", 0, 1), ("norm", 2), ("dense", 3), ("add", 3, 4), ("norm", 5)
+    )
+    chosen, left = _choices(post, *_streams(post), True)
+    assert not chosen
+    assert all("post-LN" in words for words in left.values())
+    single = residual("dense", blocks=1)
+    assert _choices(single, *_streams(single), True) == ({}, {1: "the only branch of its stream"})
 
 
 # --- moments -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("n", "taps", "stride", "padding"), [(7, 3, 1, 1), (8, 5, 2, 2), (9, 3, 2, 1), (8, 3, 1, 0)]
+    ("n", "taps", "stride", "padding"),
+    [(7, 3, 1, 1), (8, 5, 2, 2), (9, 3, 2, 1), (8, 3, 1, 0), (8, 3, 2, 0), (227, 11, 4, 0)],
 )
 def test_the_share_of_taps_inside_is_counted(n, taps, stride, padding):
     padded = np.pad(np.ones(n), padding)
     places = range(0, n + 2 * padding - taps + 1, stride)
     inside = np.mean([padded[at : at + taps].mean() for at in places])
     assert _side(n, len(places), taps) == pytest.approx(inside)
+
+
+def test_a_sample_goes_through_kernels_of_groups_and_taps():
+    draws = np.random.default_rng(0)
+    x, kernel = draws.standard_normal((laws.EXAMPLES, 6)), draws.standard_normal((4, 3, 3))
+    y = laws.weighted(x, kernel, 1.0, draws)
+    seen = np.stack([np.roll(x, 1, 0), x, np.roll(x, -1, 0)], axis=2)[..., ::-1]
+    for group in range(2):
+        expected = np.einsum(
+            "nit,oit->no", seen[:, 3 * group : 3 * group + 3], kernel[2 * group : 2 * group + 2]
+        )
+        assert np.allclose(y[:, 2 * group : 2 * group + 2], expected)
+    ones = laws.weighted(np.ones((laws.EXAMPLES, 3)), np.ones((1, 3, 100)), 0.25, draws)
+    assert ones.mean() == pytest.approx(75, abs=5 * 3 * math.sqrt(100 * 0.25 * 0.75 / laws.EXAMPLES))
+
+
+@pytest.mark.parametrize("width", [32, 64])
+def test_a_deep_narrow_gelu_network_does_not_drift(width):
+    """Lengths of examples grow apart: one mean and variance end a decade off, a sample does not."""
+    network = initialize(fanin.get("lecun_normal"), (width, *[width] * 50, 4), 0)
+    x = np.random.default_rng(1).standard_normal((256, width)).astype(np.float32)
+    result = calibrated(Chain(network, x, np.arange(256) % 4, "gelu"), "analytic", None, {})
+    drift = [abs(math.log10(after)) for after in result.after.values()]
+    assert len(drift) == 50
+    assert max(drift) < 0.25
 
 
 def test_moments_of_activations_come_near_what_is_measured():

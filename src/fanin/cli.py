@@ -292,25 +292,34 @@ def transfer(
         list[str] | None,
         typer.Option(help="GLOB=NAME: an adapter, with options as rows:new=mean, draw or keep."),
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(help="A plan of the checkpoint's model, saved by fanin plan --recipe keep --save."),
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(help="oi or io: how kernels are stored in the checkpoint, if not as in the model.")
+    ] = "",
     save: Annotated[
         Path | None, typer.Option("--plan", help="Write the plan to this JSON file, too.")
     ] = None,
-    to: Annotated[Path | None, typer.Option("--out", help="Folder of the new checkpoint.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the new checkpoint, or one file, *.safetensors.")
+    ] = None,
     max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB.")] = "5GB",
     workers: Annotated[int, typer.Option(help="Threads that make and write.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write no weights.")] = False,
     as_json: Json = False,
 ) -> None:
     """Load what a checkpoint has into another model, draw what it lacks, and write safetensors files."""
     from fanin import loading
     from fanin.materialize import materialize, parse_size
+    from fanin.planning import without_kept_buffers
 
     if to is None and not dry_run:
         raise ArgumentError("--out: say the folder of the new checkpoint, or --dry-run")
     model = loading.load_model(target)
     adapter = loading.adapter_of(model)
-    if not hasattr(adapter, "transfer"):
-        raise ArgumentError(f"{adapter.__name__} has no transfer yet; expected a PyTorch model")
     made = adapter.transfer(
         model,
         checkpoint,
@@ -318,8 +327,13 @@ def transfer(
         seed=seed,
         rename=dict(_pair("--rename", text) for text in rename or ()),
         adapt={glob: _adapter(text) for glob, text in (_pair("--adapt", each) for each in adapt or ())},
+        source=source,
+        layout=layout or None,
         dry_run=True,
     )
+    made, kept = without_kept_buffers(made)
+    if kept:
+        typer.echo(f"not written, as the checkpoint has none of it: {', '.join(kept)}", err=True)
     if save is not None:
         made.save(save)
     if to is None or dry_run:
@@ -332,6 +346,7 @@ def transfer(
             to,
             max_shard_size=parse_size(max_shard_size),
             workers=workers,
+            resume=resume,
             on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     if as_json:
@@ -471,7 +486,8 @@ def calibrate(
     method: Annotated[
         str,
         typer.Option(
-            help="lsuv, weight_norm, krahenbuhl_within, krahenbuhl_between, analytic, jacobian or head."
+            help="lsuv, weight_norm, krahenbuhl_within, krahenbuhl_between, analytic, jacobian, "
+            "residual_scaling or head."
         ),
     ] = "lsuv",
     recipe: Annotated[
@@ -545,7 +561,11 @@ def compare(
     steps: Annotated[int, typer.Option(help="Training steps.")] = 400,
     seeds: Annotated[int, typer.Option(help="Networks per learning rate.")] = 5,
     task: Annotated[
-        str, typer.Option(help="digits, spirals, or a CSV file (last column: label).")
+        str,
+        typer.Option(
+            help="digits, halves (5 to 9, with a row pretrained on 0 to 4), spirals, or a CSV file (last "
+            "column: label)."
+        ),
     ] = "digits",
     calibrate: Annotated[
         str, typer.Option(help="Calibrate every start first: lsuv, weight_norm, analytic, ...")

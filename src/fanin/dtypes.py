@@ -16,6 +16,9 @@ EXTENDED = (
     "float8_e4m3fnuz",
     "float8_e5m2fnuz",
 )
+# What is set in every NaN and infinity, and in no other value.
+EXPONENT = {"float16": 0x7C00, "bfloat16": 0x7F80, "float8_e5m2": 0x7C, "float8_e4m3fn": 0x7F}
+CACHED = 1 << 18  # elements that a core's caches hold between two operations on them
 NATIVE = ("float16", "float32", "float64")
 KNOWN = (*NATIVE, *EXTENDED)
 
@@ -140,3 +143,26 @@ def check_range(dtype: np.dtype[Any], reach: float, what: str) -> None:
             f"{what} reaches {reach:g}, beyond {dtype.name}'s largest value {largest(dtype):g}; "
             f"use a wider dtype or a smaller scale"
         )
+
+
+def is_finite(values: Array) -> bool:
+    """Whether there is no NaN and no infinity among floats; integers have none.
+
+    >>> is_finite(np.array([1e300, -2.0])), is_finite(np.array([1, np.inf], np.float16))
+    (True, False)
+    """
+    if values.dtype.kind not in "fcV" and "float" not in values.dtype.name:
+        return True
+    flat = values.reshape(-1)
+    return all(_is_finite(flat[at : at + CACHED]) for at in range(0, flat.size, CACHED))
+
+
+def _is_finite(part: Array) -> bool:
+    """The same of what the caches hold, in one pass where a few operations tell."""
+    mask = EXPONENT.get(part.dtype.name)
+    if mask is not None:
+        return bool(np.bitwise_and(part.view(f"u{part.itemsize}"), mask).max() < mask)
+    with np.errstate(all="ignore"):
+        if part.dtype in (np.float32, np.float64) and np.isfinite(np.dot(part, part)):
+            return True  # squares of what is finite may be infinite, others cannot be finite
+    return bool(np.isfinite(part).all())

@@ -41,6 +41,8 @@ def member_axes(axes: Axes, shape: tuple[int, ...]) -> Axes:
     rank = len(axes.atoms(shape))
     stacked = positive(axes.stack, rank)
     kept = [axis for axis in range(rank) if axis not in stacked]
+    if not {*positive(axes.out + axes.in_, rank)} <= {*kept}:
+        raise ShapeError(f"`axes` {axes} do not fit `shape` {shape}, whose members lack some of them")
     out, in_ = (tuple(kept.index(axis) for axis in positive(role, rank)) for role in (axes.out, axes.in_))
     return Axes(out, in_, axes.groups, axes.stride, axes.lookup, known=axes.known)
 
@@ -76,7 +78,7 @@ def parts(where: Canvas, axes: Axes, name: str | None) -> Iterator[Part]:
     atoms = axes.atoms(where.shape)
     rank = len(atoms)
     stacked = positive(axes.stack, rank)
-    _check_members(axes, [atoms[axis] for axis in stacked])
+    stack_sizes(axes, where.shape)  # checks them
     plain, shape = member_axes(axes, where.shape), member_shape(axes, where.shape)
     for canvas in unfolded(inside, axes):
         ranges = [range(canvas.window[axis].start, canvas.window[axis].stop) for axis in stacked]
@@ -93,10 +95,17 @@ def parts(where: Canvas, axes: Axes, name: str | None) -> Iterator[Part]:
         pad[...] = 0
 
 
-def _check_members(axes: Axes, sizes: list[int]) -> None:
+def stack_sizes(axes: Axes, shape: tuple[int, ...]) -> list[int]:
+    """How many members there are along each axis of the stack."""
+    atoms = axes.atoms(shape)
+    stacked = positive(axes.stack, len(atoms))
+    if len({*stacked} & {*range(len(atoms))}) < len(stacked):
+        raise ShapeError(f"`stack` {axes.stack} does not fit `shape` {shape}")
+    sizes = [atoms[axis] for axis in stacked]
     for names, size in zip(axes.members, sizes, strict=False):
         if names and len(names) != size:
             raise ShapeError(f"`members` names {len(names)} of a stack of {size}: {', '.join(names)}")
+    return sizes
 
 
 def _unpadded(where: Canvas, axes: Axes) -> tuple[Canvas, list[Array]]:

@@ -17,7 +17,6 @@ from fanin._types import Array
 from fanin.audit import Trace, Weights, measure
 from fanin.audit.stored import guessed
 from fanin.checkpoints import model_of
-from fanin.dtypes import as_dtype
 from fanin.errors import ArgumentError, CheckpointError, FaninError
 from fanin.model import Model
 from fanin.plan import Plan
@@ -251,17 +250,11 @@ def _of_torch(model: Any) -> Parameters:
 
 
 def _of_keras(model: Any) -> Parameters:
-    import keras
-
+    from fanin.keras._transfer import held
     from fanin.keras._walk import describe
 
     described = describe(model)
-
-    def read(path: str) -> Array:
-        variable = described.variables[path]
-        return np.asarray(keras.ops.convert_to_numpy(variable)).astype(as_dtype(variable.dtype), copy=False)
-
-    return described.model, read
+    return described.model, lambda path: held(described.variables[path])
 
 
 def _of_jax(model: Any) -> Parameters:

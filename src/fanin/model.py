@@ -13,7 +13,7 @@ from typing import NamedTuple
 from fanin import layout
 from fanin.dtypes import as_dtype
 from fanin.errors import PlanError, near
-from fanin.fans import Axes, Fans, check_shape, positive
+from fanin.fans import Axes, Fans, check_shape
 from fanin.initializers import Initializer
 
 ROLES = {
@@ -109,15 +109,21 @@ class Piece:
         """The stored tensor as `window` sees it."""
         return Axes((), (), split=self.split)
 
+    def _inside(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(part.stop - part.start for part in self.slices(shape))
+
+    def count(self, shape: tuple[int, ...]) -> int:
+        """How many parameters are in it, for the shape of the whole stored tensor."""
+        return math.prod(layout.stack_sizes(self.axes, self._inside(shape)))
+
     def members(self, shape: tuple[int, ...]) -> Iterator["Member"]:
         """The parameters in it, for the shape of the whole stored tensor."""
-        inside = tuple(part.stop - part.start for part in self.slices(shape))
+        inside = self._inside(shape)
         if self.axes.plain:
             yield Member(self.name, inside, self.axes)
             return
-        atoms = self.axes.atoms(inside)
+        sizes = layout.stack_sizes(self.axes, inside)
         one, axes = layout.member_shape(self.axes, inside), layout.member_axes(self.axes, inside)
-        sizes = [atoms[axis] for axis in positive(self.axes.stack, len(atoms))]
         for at in itertools.product(*map(range, sizes)):
             yield Member(str(layout.member_name(self.axes, inside, self.name, at)), one, axes)
 

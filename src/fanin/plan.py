@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from fanin import layout
+from fanin import layout, threads
 from fanin._types import Array, Dtype, Window
 from fanin.dialects import InDialect
 from fanin.errors import FaninError, PlanError, RecipeError, near
@@ -140,6 +140,11 @@ class Plan:
         rows = (row.initializer for row, _ in self.parts(self.tensor(path)))
         return any(initializer is not None and initializer.coupled for initializer in rows)
 
+    @cached_property
+    def filed(self) -> bool:
+        """Whether any value comes from a file."""
+        return any(row.initializer is not None and row.initializer.filed for row in self.rows)
+
     def parts(self, tensor: Tensor) -> tuple[tuple[Row, Member], ...]:
         """The parameters in a stored tensor: each row, and its shape and axes there."""
         return self._parts[tensor.path]
@@ -221,10 +226,20 @@ class Plan:
                 ).hexdigest()
         return replace(self, digests=made)
 
+    def sign(self) -> None:
+        """Note the digests of what is taken from files, where that has been left for later.
+
+        Saving, comparing and printing cards do it themselves; it costs a pass over the files.
+        """
+        made = (row.initializer for row in self.rows)
+        threads.run_all([each.sign for each in made if each is not None and each.filed])
+
     # --- comparison ------------------------------------------------------------------------------
 
     def diff(self, other: "Plan") -> list[Change]:
         """What differs, parameter by parameter; nothing if both make the same network."""
+        self.sign()
+        other.sign()
         changes = []
         if self.seed != other.seed:
             changes.append(Change("plan", "seed", str(self.seed), str(other.seed)))
@@ -293,6 +308,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` turns back into an equal plan."""
+        self.sign()
         data = {
             "contract": self.contract,
             "seed": self.seed,
@@ -304,11 +320,17 @@ class Plan:
         }
         return data | ({"unexpected": list(self.unexpected)} if self.unexpected else {})
 
-    def identity(self) -> str:
-        """The SHA-256 of all it says, digests aside: what processes compare, made without the whole text."""
+    def identity(self, *, digests: bool = False) -> str:
+        """The SHA-256 of all it says, made without the whole text: what processes compare.
+
+        With ``digests``, also of those of files it takes values from; ranks need not have read all of them.
+        """
+        if digests:
+            self.sign()
         total = hashlib.sha256(json.dumps([self.contract, self.seed, self.recipe, self.facts]).encode())
         for each in (*self.tensors, *self.rows):
-            total.update(json.dumps(_encode(each)).encode())
+            said = _encode(each)
+            total.update(json.dumps(said if digests else _undigested(said)).encode())
         return total.hexdigest()
 
     def to_json(self) -> str:
@@ -316,22 +338,28 @@ class Plan:
         return json.dumps(self.to_dict(), indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str = "plan") -> Self:
+    def from_json(cls, text: str | bytes, where: str = "plan") -> Self:
         """The plan that `to_json` wrote; an error names ``where`` and the key."""
         import msgspec
 
         try:
-            data = msgspec.json.decode(text)
+            data = json.loads(text)  # msgspec's own would refuse infinite constants
+        except (ValueError, RecursionError) as error:
+            raise PlanError(f"{where}: {error}") from error
+        try:
             if isinstance(data, dict) and data.get("contract", CONTRACT) != CONTRACT:
                 raise PlanError(f"its values are those of {data['contract']!r}, this is {CONTRACT!r}")
             plan = msgspec.convert(data, cls, dec_hook=_initializer)
             plan._check_rows()
-        except (msgspec.DecodeError, FaninError) as error:  # a ValidationError is a DecodeError
+        except (msgspec.ValidationError, UnicodeError, FaninError) as error:
             raise PlanError(f"{where}: {error}") from error
         return plan
 
     def _check_rows(self) -> None:
         """Rows are those of the tensors, and can be drawn."""
+        count = sum(piece.count(tensor.shape) for tensor in self.tensors for piece in tensor.pieces)
+        if count != len(self.rows):  # before they are listed: a stack may say that it has any number
+            raise PlanError(f"it has {len(self.rows)} rows for {count} parameters of its tensors")
         named = {member.name: (tensor, member) for tensor in self.tensors for member in _members(tensor)}
         if list(named) != [row.name for row in self.rows]:
             wrong = sorted(set(named) ^ {row.name for row in self.rows})
@@ -348,14 +376,14 @@ class Plan:
         """Whether a JSON file holds a plan rather than a recipe."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PlanError(f"{path}: {error}") from error
         return isinstance(data, dict) and "rows" in data
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
         """The plan in a JSON file."""
-        return cls.from_json(Path(path).read_text(encoding="utf-8"), str(path))
+        return cls.from_json(Path(path).read_bytes(), str(path))
 
     def save(self, path: str | Path) -> None:
         """Write the JSON to a file."""
@@ -587,6 +615,13 @@ def _encode(value: Any) -> Any:
     if isinstance(value, Fans):  # whole numbers are written as such, whatever they were read from
         return [int(fan) if float(fan).is_integer() else fan for fan in value]
     return [_encode(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _undigested(said: Any) -> Any:
+    """Plain data without what files are known by."""
+    if isinstance(said, dict):
+        return {key: _undigested(value) for key, value in said.items() if key != "digests"}
+    return said
 
 
 def _initializer(kind: type, data: Any) -> Any:

@@ -1,13 +1,15 @@
 """What the verbs of all adapters have in common: from a recipe to a plan, and from a plan back to a model."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from fanin import recipes
 from fanin.errors import PlanError
-from fanin.model import Model, Tensor
+from fanin.model import BUFFER, Model, Tensor
 from fanin.plan import Plan, resolve
+from fanin.recipe import KEEP, Recipe
 from fanin.recipes import RecipeLike
 
 PlanLike: TypeAlias = "RecipeLike | Plan"
@@ -31,6 +33,32 @@ def planned(model: Model, recipe: PlanLike, seed: int | None) -> Plan:
             raise PlanError(f"`seed` {seed}: the plan has its own, {recipe.seed}; leave it out")
         return recipe
     return resolve(model, recipes.concrete(recipe, model.facts), seed)
+
+
+def kept(model: Model) -> Plan:
+    """A plan that keeps everything: how a model is stored, and no more."""
+    return resolve(model, Recipe([("*", KEEP)], name=KEEP), 0)
+
+
+def has_buffers(plan: Plan) -> bool:
+    """Whether it speaks of more than parameters, as those do that keep everything or take a checkpoint."""
+    return any(tensor.pieces[0].role == BUFFER for tensor in plan.tensors)
+
+
+def without_kept_buffers(plan: Plan) -> tuple[Plan, list[str]]:
+    """A plan without the buffers that stay as they are, and their names: no file can be made of these.
+
+    >>> from fanin.fans import OI
+    >>> from fanin.model import Piece
+    >>> plan = kept(Model((Tensor("steps", (), "int64", (Piece("steps", BUFFER, "norm", OI),)),)))
+    >>> without_kept_buffers(plan)[1]
+    ['steps']
+    """
+    left_out = {row.name: row.path for row in plan.rows if row.role == BUFFER and row.initializer is None}
+    paths = set(left_out.values())
+    tensors = tuple(tensor for tensor in plan.tensors if tensor.path not in paths)
+    rows = tuple(row for row in plan.rows if row.path not in paths)
+    return replace(plan, tensors=tensors, rows=rows), list(left_out)
 
 
 def paired(plan: Plan, model: Model) -> Iterator[tuple[Tensor, Tensor]]:

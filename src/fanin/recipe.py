@@ -360,10 +360,10 @@ class Recipe:
         import tomllib
 
         path = Path(path)
-        text = path.read_text(encoding="utf-8")
         try:
+            text = path.read_text(encoding="utf-8")
             data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        except ValueError as error:  # both libraries' errors say the line
+        except (ValueError, RecursionError) as error:  # both libraries' errors say the line
             raise RecipeError(f"{path}: {error}") from error
         return cls.from_dict(data, str(path))
 
@@ -471,7 +471,7 @@ def _converted(data: Any, where: str) -> _RecipeData:
 
     try:
         read = msgspec.convert(data, _RecipeData)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:
         raise RecipeError(f"{where}: {_place(str(error))}") from error
     _check_keys(data, _RecipeData, where)
     for at, rule in enumerate(data.get("rules", ())):

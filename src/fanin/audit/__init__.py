@@ -3,6 +3,9 @@
 from fanin.audit.chain import Layer as Layer
 from fanin.audit.chain import of_chain as of_chain
 from fanin.audit.checks import CHECKS as CHECKS
+from fanin.audit.coordinates import Coordinate as Coordinate
+from fanin.audit.coordinates import CoordinateCheck as CoordinateCheck
+from fanin.audit.coordinates import coordinate_check as coordinate_check
 from fanin.audit.findings import Check as Check
 from fanin.audit.findings import Finding as Finding
 from fanin.audit.ranking import examine as examine
@@ -15,6 +18,8 @@ from fanin.audit.trace import Weights as Weights
 __all__ = [
     "CHECKS",
     "Check",
+    "Coordinate",
+    "CoordinateCheck",
     "Finding",
     "Layer",
     "Operation",
@@ -22,6 +27,7 @@ __all__ = [
     "Spread",
     "Trace",
     "Weights",
+    "coordinate_check",
     "examine",
     "of_chain",
 ]

@@ -10,8 +10,10 @@
     warn = 0.5
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from fanin.audit.ranking import chosen
 from fanin.errors import ArgumentError, FaninError, near
 
 FILE = "pyproject.toml"
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def load(path: str | Path | None) -> Config:
         return Config()
     try:
         data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArgumentError(f"{path}: {error}") from error
     table: Any = data
     for key in ("tool", "fanin", "audit"):
@@ -106,6 +109,7 @@ def _changed(check: Any, table: Any, where: str) -> Any:
         if key not in known:
             names = f"it has {', '.join(sorted(known))}" if known else "it has none"
             raise ArgumentError(f"{where}: no threshold {key!r}; {names}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise ArgumentError(f"{where}.{key}: {value!r}; expected a number >= 0")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not (0 <= value <= LARGEST or value == inf):
+            raise ArgumentError(f"{where}.{key}: {value!r}; expected a number >= 0 that float64 can hold")
     return replace(check, **{key: float(value) for key, value in table.items()})

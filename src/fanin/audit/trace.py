@@ -350,7 +350,7 @@ class Trace:
             if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
                 raise TraceError(f"its schema is {data['schema']!r}, this is {SCHEMA!r}")
             return msgspec.convert(data, cls, strict=False, str_keys=True)
-        except (json.JSONDecodeError, msgspec.ValidationError, FaninError) as error:
+        except (ValueError, RecursionError, msgspec.ValidationError, FaninError) as error:
             raise TraceError(f"{where}: {error}") from error
 
 

@@ -13,6 +13,7 @@ from fanin.calibrate.heads import head as head
 from fanin.calibrate.methods import METHODS as METHODS
 from fanin.calibrate.methods import calibrated as calibrated
 from fanin.calibrate.methods import checked as checked
+from fanin.calibrate.residual import residual_scaling as residual_scaling
 from fanin.calibrate.result import Calibration as Calibration
 from fanin.calibrate.result import Scale as Scale
 
@@ -31,5 +32,6 @@ __all__ = [
     "krahenbuhl_between",
     "krahenbuhl_within",
     "lsuv",
+    "residual_scaling",
     "weight_norm",
 ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fanin._types import Array
 from fanin.audit.trace import Trace
+from fanin.calibrate.directions import Find, finder, redirect
 from fanin.calibrate.engine import Correction, Engine, Seen
 from fanin.calibrate.layers import Layer, layers
 from fanin.calibrate.result import Scale
@@ -70,7 +71,7 @@ def lsuv(
         return targets(layer.name) * layer.share
 
     def factors(layer: Layer, y: Real, b: Real) -> tuple[Real, Real | None]:
-        return (_unit_factors if per_channel else _factor)(layer, y, b, goal(layer)), None
+        return (_unit_factors if per_channel else factor_for)(layer, y, b, goal(layer)), None
 
     return _sequential(engine, store, factors, goal, head, per_channel)
 
@@ -95,15 +96,20 @@ def weight_norm(engine: Engine, store: Store, *, head: bool = True) -> Outcome:
     return _whitened(engine, store, 0.0, EPSILON, head)
 
 
-def krahenbuhl_within(engine: Engine, store: Store, *, beta: float = 0.1, head: bool = True) -> Outcome:
+def krahenbuhl_within(
+    engine: Engine, store: Store, *, weights: str = "kept", beta: float = 0.1, head: bool = True
+) -> Outcome:
     r"""Krähenbühl's start within layers: each unit's output gets mean `beta` and variance 1.
 
     .. math:: W_k \leftarrow W_k / \sigma_k, \quad b_k \leftarrow \beta - \mu_k / \sigma_k
 
-    Directions are those that the weights have: ``RandomNormal(0, 1)`` is the paper's Gaussian start.
-
     Parameters
     ----------
+    weights : {"kept", "pca", "kmeans"}
+        Directions: those that the weights have (``RandomNormal(0, 1)`` is the paper's Gaussian start), the
+        principal components of the patches that a layer sees, or the centres of k-means of these patches,
+        whitened and of unit length (by scikit-learn, seeded by 0). Units beyond the number of components or
+        patches keep theirs, as do gates. These directions are the batch's: no plan makes them.
     beta : float
         The authors' code has 0.1.
     head : bool
@@ -111,21 +117,25 @@ def krahenbuhl_within(engine: Engine, store: Store, *, beta: float = 0.1, head: 
 
     References
     ----------
-    Krähenbühl et al. 2016, arXiv:1511.06856, section 3.1.
+    Krähenbühl et al. 2016, arXiv:1511.06856, section 3.1. Coates and Ng 2012, "Learning feature
+    representations with k-means".
     """
     if not math.isfinite(beta):
         raise ArgumentError(f"`beta` must be finite, got {beta!r}")
-    return _whitened(engine, store, beta, 0.0, head)
+    find = None if weights == "kept" else finder(weights)
+    return _whitened(engine, store, beta, 0.0, head, find)
 
 
-def _whitened(engine: Engine, store: Store, mean: float, epsilon: float, head: bool) -> Outcome:
+def _whitened(
+    engine: Engine, store: Store, mean: float, epsilon: float, head: bool, find: Find | None = None
+) -> Outcome:
     def factors(layer: Layer, y: Real, b: Real) -> tuple[Real, Real | None]:
         variance = y.var(axis=0)
         _check_dead(layer, np.sqrt(variance))
         scale = 1 / np.sqrt(variance + epsilon)
         return scale, mean - y.mean(axis=0) * scale
 
-    return _sequential(engine, store, factors, lambda layer: 1.0, head, per_unit=True)
+    return _sequential(engine, store, factors, lambda layer: 1.0, head, per_unit=True, find=find)
 
 
 # --- one run -------------------------------------------------------------------------------------
@@ -141,6 +151,7 @@ def _sequential(
     target: Callable[[Layer], float],
     head: bool,
     per_unit: bool,
+    find: Find | None = None,
 ) -> Outcome:
     trace = engine.trace()
     chosen, left = layers(trace, head=head)
@@ -149,16 +160,16 @@ def _sequential(
         left |= {layer.name: "its packed kernels do not lie side by side" for layer in packed}
         chosen = [layer for layer in chosen if layer not in packed]
     if not chosen:
-        raise CalibrationError(f"nothing to calibrate: {_reasons(left)}")
+        raise CalibrationError(f"nothing to calibrate: {reasons(left)}")
     wanted = {(layer.at, layer.gate): layer for layer in chosen}
     before = _measured(engine, wanted, per_unit)
 
     def visit(seen: Seen) -> Correction | None:
-        layer = wanted.get((seen.at, seen.gate))
+        layer = due.get((seen.at, seen.gate))
         if layer is None:
             return None
         table = _table(seen)
-        _check_finite(layer, table)
+        check_finite(layer, table)
         if all(not store.values(name).any() for name in layer.kernels):
             raise CalibrationError(f"{layer.name!r} is dead: its kernel is zero, and no factor changes that")
         bias = store.beside(layer.biases, table.shape[1])
@@ -171,7 +182,13 @@ def _sequential(
             return Correction(factor, shift - bias * factor)
         return Correction(factor, bias - bias * factor)
 
-    engine.forward(visit)
+    # Directions are those of patches that calibrated layers put out: each layer has a run of its own.
+    steps = [chosen] if find is None else [[layer] for layer in chosen]
+    for step in steps:
+        if find is not None and not step[0].gate:
+            redirect(engine, store, trace, step[0], find)
+        due = {(layer.at, layer.gate): layer for layer in step}
+        engine.forward(visit)
     after = _measured(engine, wanted, per_unit)
     changed = {**store.factors, **store.constants}
     scales = []
@@ -190,7 +207,7 @@ def _measured(
     def visit(seen: Seen) -> None:
         if (seen.at, seen.gate) in wanted:
             table = _table(seen)
-            _check_finite(wanted[seen.at, seen.gate], table)
+            check_finite(wanted[seen.at, seen.gate], table)
             variance = table.var(axis=0).mean() if per_unit else table.var()
             found[seen.at, seen.gate] = math.sqrt(float(variance))
 
@@ -210,7 +227,7 @@ def _table(seen: Seen) -> Real:
 # --- one layer -----------------------------------------------------------------------------------
 
 
-def _factor(layer: Layer, y: Real, b: Real, target: float) -> Real:
+def factor_for(layer: Layer, y: Real, b: Real, target: float) -> Real:
     """The positive f with ``Var(f y + b) = target**2``, over the whole tensor."""
     _check_dead(layer, y.std())
     variance, fixed = float(y.var()), float(b.var())
@@ -257,7 +274,8 @@ def _check_input(layer: Layer, trace: Trace, y: Real) -> None:
         raise CalibrationError(f"{layer.name!r} is dead: it puts out the same for all examples")
 
 
-def _check_finite(layer: Layer, table: Real) -> None:
+def check_finite(layer: Layer, table: Real) -> None:
+    """Refuse a layer that puts out what is not finite."""
     broken = int(np.sum(~np.isfinite(table)))
     if broken:
         raise CalibrationError(f"{layer.name!r}: {broken} of its {table.size} outputs are nan or infinite")
@@ -267,7 +285,8 @@ def _few(numbers: Array) -> str:
     return ", ".join(map(str, numbers[:4].tolist())) + (", ..." if numbers.size > 4 else "")
 
 
-def _reasons(left: Mapping[str, str]) -> str:
+def reasons(left: Mapping[str, str]) -> str:
+    """The first few of them, as one sentence."""
     return "; ".join(f"{name}: {why}" for name, why in list(left.items())[:4]) or "no operation has a kernel"
 
 

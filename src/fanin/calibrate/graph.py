@@ -1,43 +1,36 @@
-"""Without data: mean and variance of every signal, carried through the traced graph, tell the factors."""
+"""Without data: a sample of every signal's law, carried through the traced graph, tells the factors."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import add, mul
 
 import numpy as np
 
 from fanin.audit import theory
-from fanin.audit.trace import Operation, Trace
+from fanin.audit.trace import Operation, Signal, Trace
+from fanin.calibrate import laws
 from fanin.calibrate.engine import Engine
-from fanin.calibrate.forward import Outcome
-from fanin.calibrate.layers import Layer, layers
+from fanin.calibrate.forward import Outcome, check_finite, factor_for
+from fanin.calibrate.laws import Real
+from fanin.calibrate.layers import WEIGHTED, Layer, biases_of, kernels_of, layers
 from fanin.calibrate.result import Scale
 from fanin.calibrate.store import Store
 from fanin.errors import CalibrationError
 
 
-class Moments(NamedTuple):
-    """Mean and variance of a signal's elements."""
-
-    mean: float
-    variance: float
-
-    @property
-    def square(self) -> float:
-        return self.mean**2 + self.variance
-
-
 def analytic(engine: Engine, store: Store, *, head: bool = False) -> Outcome:
-    r"""Each layer's output gets variance 1, as far as moments tell: no value of the batch is looked at.
+    r"""Each layer's output gets standard deviation 1, as far as formulas tell: no value of the batch is seen.
 
-    .. math:: W \leftarrow f W, \qquad
-              f^2\, \mathrm{fan\_in}\, \overline{w^2}\, (\nu + \mu^2)\, v + \overline{b^2} = 1
+    .. math:: \operatorname{Var}(f\, W x + b) = 1, \qquad W \leftarrow f W
 
-    with mean mu and variance nu of the input, carried from a batch of mean 0 and variance 1 through every
-    operation of the trace, and v the share of a convolution's taps that lie inside. Ends of N residual
-    branches get ``1 / N``. Weights are taken as independent of their inputs and without a mean,
-    pre-activations as normal, terms of a sum as independent. Where no formula is known (attention, recurrent
-    layers, pools over neighbours that are alike) the factor that a run on the batch shows is taken.
+    over units and examples, with x carried from independent normal inputs of mean 0 and variance 1 through
+    every operation of the trace, and the weights that are there. The law of a signal is a sample of 512: what
+    examples share, and lengths that grow apart, are most of a deep narrow network's signal, and one mean and
+    variance know neither. Ends of N residual branches get ``1 / N``.
+
+    Not known: correlations of neighbouring inputs, as images have; what attention, recurrent layers, pools
+    and normalization do. Of these a run on the batch shows the sizes.
 
     Parameters
     ----------
@@ -46,62 +39,144 @@ def analytic(engine: Engine, store: Store, *, head: bool = False) -> Outcome:
 
     References
     ----------
-    Bingham and Miikkulainen 2023, arXiv:2109.08958. Fans are the layer's own (depthwise: of one channel),
-    padding counts its taps, and dropout is as in `fanin.torch.audit`: not active.
+    Bingham and Miikkulainen 2023, arXiv:2109.08958, which carries a mean and a variance. Fans are the layer's
+    own (depthwise: of one channel), padding counts its taps, and dropout is as in `fanin.torch.audit`: not
+    active.
     """
     trace = engine.trace()
     chosen, left = layers(trace, head=head)
-    wanted = {layer.at: layer for layer in chosen if not layer.gate}
-    left |= {layer.name: "a gate: no formula" for layer in chosen if layer.gate}
-    if not wanted:
+    if not chosen:
         raise CalibrationError("nothing to calibrate: no layer that is not left out")
-    found: list[Moments] = []
-    goals: dict[int, float] = {}
-    for at, operation in enumerate(trace.operations):
-        moments = _after(trace, operation, found)
-        layer = wanted.get(at)
-        if layer is not None:
-            goals[at] = layer.share
-            store.scale(layer.kernels, np.asarray(_needed(trace, operation, layer, found)))
-            moments = Moments(0.0, layer.share**2)
-        found.append(moments)
-    after = engine.trace()
-    scales = []
-    for at, layer in wanted.items():
-        measured, now = (run.operations[at].after.std for run in (trace, after))
-        scales.append(Scale(layer.name, measured, now, goals[at], layer.kernels))
-    return Outcome("standard deviation of the output, before its activation", tuple(scales), left)
+    after = trace
+    # What attention makes of scores depends on their size: the second run has the right one.
+    for _ in range(2 if any(operation.kind in SCORED for operation in trace.operations) else 1):
+        samples = _Samples(after, store)
+        for at in range(len(trace.operations)):
+            samples.carry(at, [layer for layer in chosen if layer.at == at])
+        after = engine.trace()
+    scales = tuple(
+        Scale(layer.name, _std(trace, layer), _std(after, layer), layer.share, layer.kernels)
+        for layer in chosen
+    )
+    return Outcome("standard deviation of the output, before its activation", scales, left)
 
 
-def _needed(trace: Trace, operation: Operation, layer: Layer, found: Sequence[Moments]) -> float:
-    alone = _product(trace, operation, _inputs(operation, found))
-    bias = _bias(trace, layer.biases)
-    if alone is None or alone <= 0:
-        raise CalibrationError(f"{layer.name!r} is dead: its kernel or its input is zero")
-    if bias >= layer.share**2:
-        raise CalibrationError(
-            f"{layer.name!r}: its bias alone has size {math.sqrt(bias):.3g}, and the output is to have "
-            f"{layer.share:.3g}; start with smaller biases"
-        )
-    return math.sqrt((layer.share**2 - bias) / alone)
+def _std(trace: Trace, layer: Layer) -> float:
+    operation = trace.operations[layer.at]
+    return (operation.gates[layer.gate] if layer.gate else operation.after).std
 
 
-def _product(trace: Trace, operation: Operation, before: Sequence[Moments]) -> float | None:
-    """The variance of an input times a kernel; None where the kernel has no fans."""
-    held = [trace[name] for name in operation.parameters if trace[name].weight_variance is not None]
-    held = [each for each in held if each.role in theory.KERNELS or len(each.shape) > 1]
-    if len(before) != 1 or not held:
+class _Samples:
+    """A sample of what each operation puts out, as long as another takes it."""
+
+    def __init__(self, trace: Trace, store: Store) -> None:
+        self._trace, self._store = trace, store
+        self._known: dict[int, Real] = {}
+        self._last = {source: at for at, each in enumerate(trace.operations) for source in each.inputs}
+
+    def carry(self, at: int, chosen: Sequence[Layer]) -> None:
+        """Scale the layers in an operation to what its input makes of them, and make its output's sample."""
+        x = None
+        for layer in chosen:
+            y = self._product(at, layer.kernels)
+            if y is None:  # a kernel of another shape: what the run shows
+                y = self._as_run(at)
+            check_finite(layer, y)
+            b = self._store.beside(layer.biases, y.shape[1])
+            f = factor_for(layer, y, b, layer.share)
+            self._store.scale(layer.kernels, f)
+            x = None if layer.gate else f * y + b
+        if x is None:
+            x = self._made(at)
+        self._known[at] = self._as_run(at) if x is None else x
+        self._known = {k: each for k, each in self._known.items() if self._last.get(k, k) > at}
+
+    def _made(self, at: int) -> Real | None:
+        """An output by a formula; None where there is none."""
+        operation = self._trace.operations[at]
+        if operation.kind in WEIGHTED:
+            y = self._product(at, kernels_of(self._trace, operation))
+            biases = biases_of(self._trace, operation)
+            return None if y is None else y + self._store.beside(biases, y.shape[1])
+        signals, units = self._inputs(at), operation.after.units
+        if operation.kind == "activation" and operation.activation is not None and len(signals) == 1:
+            return laws.activated(signals[0], operation.activation)
+        if operation.kind in SUMS:
+            terms = laws.together([*signals, *self._held(at)], units, self._draws(at))
+            return reduce(SUMS[operation.kind], terms) if len(terms) > 1 else None
+        if operation.kind == "concat" and sum(x.shape[1] for x in signals) == units:
+            return np.concatenate(signals, axis=1)
         return None
-    units = sum(each.values.n / (each.fan_in or 1) for each in held)
-    variance = sum((each.weight_variance or 0) * each.values.n / (each.fan_in or 1) for each in held) / units
-    return variance * before[0].square * _inside(trace, operation)
+
+    def _inputs(self, at: int) -> list[Real]:
+        operation = self._trace.operations[at]
+        batch = operation.before.units if operation.before is not None else operation.after.units
+        return [
+            self._known[source] if source >= 0 else laws.drawn(batch, 0.0, 0.0, 1.0, self._draws(-1))
+            for source in operation.inputs
+        ]
+
+    def _draws(self, at: int) -> np.random.Generator:
+        return np.random.default_rng(at + 1)
+
+    def _held(self, at: int) -> Iterator[Real]:
+        """Parameters that are added or multiplied, as they are."""
+        units = self._trace.operations[at].after.units
+        for name in self._trace.operations[at].parameters:
+            values = self._store.values(name).astype(np.float64)
+            if values.size in (1, units):
+                yield values.reshape(1, -1)
+            else:
+                yield laws.mixed(values, units, self._draws(at))
+
+    def _product(self, at: int, names: tuple[str, ...]) -> Real | None:
+        """An input times a kernel; None where that is no matrix of outputs by inputs."""
+        operation, signals = self._trace.operations[at], self._inputs(at)
+        rows = [self._store.values(name) for name in names]
+        if len(signals) != 1 or not rows or not all(1 < each.ndim < 6 for each in rows):
+            return None
+        kernel = np.concatenate(rows).astype(np.float64)
+        inputs, x = kernel.shape[1], signals[0]
+        if inputs != x.shape[1] and not (operation.kind == "conv" and x.shape[1] % inputs == 0):
+            if inputs % x.shape[1] == 0:
+                x = laws.flattened(x, inputs, units_last=_units_last(_source(self._trace, operation)))
+            else:
+                x = laws.mixed(x, inputs, self._draws(at))
+        taps = kernel[0].size
+        share = (self._trace[names[0]].fan_in or taps) / taps * _inside(self._trace, operation)
+        return laws.weighted(x, kernel, share, self._draws(at))
+
+    def _as_run(self, at: int) -> Real:
+        """Of the sizes that a run shows, as much larger as the inputs are than in it."""
+        seen = self._trace.operations[at].after
+        grown = math.prod(self._growth(at))
+        offset, within = seen.offset * grown, max(0.0, seen.rms**2 - seen.offset**2) * grown**2
+        signals = self._inputs(at)
+        if len(signals) == 1 and signals[0].shape[1] == seen.units:
+            return laws.sized(signals[0], offset, within)
+        return laws.drawn(seen.units, seen.mean * grown, offset, within, self._draws(at))
+
+    def _growth(self, at: int) -> Iterator[float]:
+        """Of the inputs in whose size the output grows."""
+        operation = self._trace.operations[at]
+        if operation.kind in ("norm", "embedding", "recurrent", "softmax"):
+            return
+        # Of attention in its values alone, which come last.
+        sources = operation.inputs if operation.kind == "matmul" else operation.inputs[-1:]
+        for source in sources:
+            size = self._trace.operations[source].after.rms if source >= 0 else 0.0
+            if size:
+                yield math.sqrt(float(np.mean(self._known[source] ** 2))) / size
+
+
+SUMS = {"add": add, "multiply": mul}
+SCORED = ("attention", "softmax")
 
 
 def _inside(trace: Trace, operation: Operation) -> float:
     """The share of a convolution's taps that do not lie in its padding."""
     kernels = [trace[name] for name in operation.parameters if trace[name].role in theory.KERNELS]
-    source = operation.inputs[0]
-    signal = operation.before if source < 0 else trace.operations[source].after
+    signal = _source(trace, operation)
     if operation.kind != "conv" or not kernels or signal is None:
         return 1.0
     axes = kernels[0].axes
@@ -109,8 +184,7 @@ def _inside(trace: Trace, operation: Operation) -> float:
     if axes is None or rank < 1 or not len(signal.shape) == len(kernels[0].shape) == rank + 2:
         return 1.0
     taps = [kernels[0].shape[axis] for axis in axes.order(rank + 2)[2:]]
-    channels_last = operation.after.shape[-1] == operation.after.units
-    start = 1 if channels_last and operation.after.shape[1] != operation.after.units else 2
+    start = 1 if _units_last(operation.after) else 2
     sizes = zip(
         signal.shape[start : start + rank], operation.after.shape[start : start + rank], taps, strict=True
     )
@@ -118,12 +192,15 @@ def _inside(trace: Trace, operation: Operation) -> float:
 
 
 def _side(n: int, out: int, taps: int) -> float:
-    """Along one side: outputs ``stride`` apart, padded evenly by as much as their number tells.
+    """Along one side, whose stride and padding the sizes tell: half as many outputs as inputs are padded.
 
-    >>> _side(7, 7, 3), _side(8, 6, 3)
-    (0.9047619047619048, 1.0)
+    >>> _side(7, 7, 3), _side(8, 6, 3), _side(8, 3, 3)
+    (0.9047619047619048, 1.0, 1.0)
     """
     if out > n + taps - 1:  # transposed: its fans count the stride
+        return 1.0
+    padded_evenly = out in (n, (n + 1) // 2)
+    if not padded_evenly and out in [(n - taps) // stride + 1 for stride in range(1, taps + 1)]:
         return 1.0
     stride = max(1, round(n / out))
     padded = max(0, (out - 1) * stride + taps - n)
@@ -132,84 +209,12 @@ def _side(n: int, out: int, taps: int) -> float:
     return float(np.mean((places >= 0) & (places < n)))
 
 
-def _bias(trace: Trace, biases: Sequence[str]) -> float:
-    held = [trace[name].values for name in biases]
-    n = sum(values.n for values in held)
-    return sum(values.n * values.rms**2 for values in held) / n if n else 0.0
+def _units_last(signal: Signal | None) -> bool:
+    """Whether channels lie along the last axis rather than after the batch."""
+    return signal is not None and len(signal.shape) > 2 and signal.shape[1] != signal.units
 
 
-def _inputs(operation: Operation, found: Sequence[Moments]) -> list[Moments]:
-    return [Moments(0.0, 1.0) if at < 0 else found[at] for at in operation.inputs]
-
-
-# --- one operation -------------------------------------------------------------------------------
-
-
-def _after(trace: Trace, operation: Operation, found: Sequence[Moments]) -> Moments:
-    """The moments of an output, by its kind; by the run's own factor where there is no formula."""
-    before = _inputs(operation, found)
-    if operation.kind in ("embedding", "norm") or not before:
-        return Moments(operation.after.mean, operation.after.std**2)
-    rule = RULES.get(operation.kind)
-    moments = None if rule is None else rule(trace, operation, before)
-    return _as_run(trace, operation, before) if moments is None else moments
-
-
-def _weighted(trace: Trace, operation: Operation, before: Sequence[Moments]) -> Moments | None:
-    alone = _product(trace, operation, before)
-    bias = [name for name in operation.parameters if trace[name].role in theory.BIASES]
-    return None if alone is None else Moments(0.0, alone + _bias(trace, bias))
-
-
-def _activated(trace: Trace, operation: Operation, before: Sequence[Moments]) -> Moments | None:
-    if operation.activation is None or len(before) != 1:
-        return None
-    found = theory.moments(operation.activation, before[0].mean, math.sqrt(before[0].variance))
-    return None if found is None else Moments(found[0], max(0.0, found[1] - found[0] ** 2))
-
-
-def _added(trace: Trace, operation: Operation, before: Sequence[Moments]) -> Moments:
-    terms = [*before, *_held(trace, operation)]
-    return Moments(sum(term.mean for term in terms), sum(term.variance for term in terms))
-
-
-def _multiplied(trace: Trace, operation: Operation, before: Sequence[Moments]) -> Moments | None:
-    factors = [*before, *_held(trace, operation)]
-    if len(factors) < 2:  # by a number, which the run shows
-        return None
-    mean = math.prod(factor.mean for factor in factors)
-    return Moments(mean, math.prod(factor.square for factor in factors) - mean**2)
-
-
-def _joined(trace: Trace, operation: Operation, before: Sequence[Moments]) -> Moments | None:
-    if any(at < 0 for at in operation.inputs):
-        return None
-    sizes = [trace.operations[at].after.n for at in operation.inputs]
-    mean = sum(n * part.mean for n, part in zip(sizes, before, strict=True)) / sum(sizes)
-    square = sum(n * part.square for n, part in zip(sizes, before, strict=True)) / sum(sizes)
-    return Moments(mean, square - mean**2)
-
-
-def _held(trace: Trace, operation: Operation) -> list[Moments]:
-    held = [trace[name].values for name in operation.parameters]
-    return [Moments(values.mean, values.std**2) for values in held]
-
-
-RULES: dict[str, Callable[[Trace, Operation, Sequence[Moments]], Moments | None]] = {
-    "dense": _weighted,
-    "conv": _weighted,
-    "activation": _activated,
-    "add": _added,
-    "multiply": _multiplied,
-    "concat": _joined,
-}
-
-
-def _as_run(trace: Trace, operation: Operation, before: Sequence[Moments]) -> Moments:
-    """The measured output, times what the first input's size is to what it was in that run."""
-    source = operation.inputs[0]
-    signal = operation.before if source < 0 else trace.operations[source].after
-    if operation.kind in ("recurrent", "softmax") or signal is None or signal.rms == 0:
-        return Moments(operation.after.mean, operation.after.std**2)
-    factor = math.sqrt(before[0].square) / signal.rms
-    return Moments(operation.after.mean * factor, (operation.after.std * factor) ** 2)
+def _source(trace: Trace, operation: Operation) -> Signal | None:
+    """What was measured at the first input."""
+    first = operation.inputs[0] if operation.inputs else -1
+    return operation.before if first < 0 else trace.operations[first].after

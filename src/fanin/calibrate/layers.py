@@ -8,9 +8,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fanin.audit.lines import RECTIFIERS
-from fanin.audit.trace import Operation, Trace, Weights
+from fanin.audit.trace import Operation, Trace
 
 WEIGHTED = ("dense", "conv")
 KERNELS = ("kernel", "recurrent_kernel", "head")
@@ -65,8 +66,7 @@ def layers(
     for at, operation in enumerate(trace.operations):
         if operation.kind not in (*WEIGHTED, *OTHERS) or not operation.parameters:
             continue
-        kernels = tuple(name for name in operation.parameters if _is_kernel(trace[name]))
-        biases = tuple(name for name in operation.parameters if _is_bias(trace[name]))
+        kernels, biases = kernels_of(trace, operation), biases_of(trace, operation)
         seen = next((taken[name] for name in kernels if name in taken), None)
         gates = list(_gates(at, operation, biases)) if seen is None else []
         conditions = (
@@ -92,12 +92,16 @@ def _all_zero(trace: Trace, names: tuple[str, ...]) -> bool:
     return all(trace[name].values.largest == 0 for name in names)
 
 
-def _is_kernel(weights: Weights) -> bool:
-    return weights.role in KERNELS or (weights.role == "unknown" and len(weights.shape) > 1)
+def kernels_of(trace: Trace, operation: Operation) -> tuple[str, ...]:
+    """Names of an operation's kernels."""
+    held = map(trace.__getitem__, operation.parameters)
+    return tuple(w.name for w in held if w.role in KERNELS or (w.role == "unknown" and len(w.shape) > 1))
 
 
-def _is_bias(weights: Weights) -> bool:
-    return weights.role in BIASES or (weights.role == "unknown" and len(weights.shape) == 1)
+def biases_of(trace: Trace, operation: Operation) -> tuple[str, ...]:
+    """Names of an operation's biases."""
+    held = map(trace.__getitem__, operation.parameters)
+    return tuple(w.name for w in held if w.role in BIASES or (w.role == "unknown" and len(w.shape) == 1))
 
 
 def _gates(at: int, operation: Operation, biases: tuple[str, ...]) -> Iterator[Layer]:
@@ -116,7 +120,7 @@ def _gates(at: int, operation: Operation, biases: tuple[str, ...]) -> Iterator[L
 
 def heads_of(trace: Trace) -> frozenset[int]:
     """The operations with a kernel behind which there is no other, but for a branch's end."""
-    above = _ancestors(trace)
+    above = ancestors(trace)
     kinds = (*WEIGHTED, "recurrent", "attention")
     weighted = [at for at, each in enumerate(trace.operations) if each.kind in kinds]
     passed = 0
@@ -127,35 +131,50 @@ def heads_of(trace: Trace) -> frozenset[int]:
     ) - branch_ends(trace)
 
 
-def branch_ends(trace: Trace) -> frozenset[int]:
-    """The last operation with a kernel in each residual branch.
+class Branch(NamedTuple):
+    """A residual branch: the sum it ends in, that sum's other term, and the operation that makes its own."""
+
+    sum: int
+    stream: int
+    last: int
+
+
+def branches(trace: Trace) -> tuple[Branch, ...]:
+    """Residual branches, in the order of their sums.
 
     Of the terms of a sum the branch is what the other was before; where both have kernels (a projected
     shortcut), the one with more of them in a row.
     """
-    above, deep = _ancestors(trace), _depths(trace)
-    found: set[int] = set()
-    for operation in trace.operations:
+    above, deep = ancestors(trace), _depths(trace)
+    found: list[Branch] = []
+    for at, operation in enumerate(trace.operations):
         terms = list(dict.fromkeys(operation.inputs))
         if operation.kind != "add" or len(terms) < 2:
             continue
-        trunk = next((term for term in terms if _leads_to(above, term, terms)), None)
-        if trunk is None:
+        stream = next((term for term in terms if _leads_to(above, term, terms)), None)
+        if stream is None:
             depth = Counter({term: deep[term] if term >= 0 else 0 for term in terms}).most_common(2)
-            shared = _bits(above, depth[0][0]) & _bits(above, depth[1][0])
-            branches = [depth[0][0]] if shared and depth[0][1] > depth[1][1] else []
+            shared = with_itself(above, depth[0][0]) & with_itself(above, depth[1][0])
+            if shared and depth[0][1] > depth[1][1]:
+                found.append(Branch(at, depth[1][0], depth[0][0]))
         else:
-            branches = [term for term in terms if term != trunk]
-        found.update(end for each in branches if (end := _end(trace, each)) is not None)
-    return frozenset(found)
+            found += [Branch(at, stream, term) for term in terms if term != stream]
+    return tuple(found)
+
+
+def branch_ends(trace: Trace) -> frozenset[int]:
+    """The last operation with a kernel in each residual branch."""
+    ends = (end_of(trace, branch) for branch in branches(trace))
+    return frozenset(end for end in ends if end is not None)
 
 
 def _leads_to(above: list[int], term: int, others: list[int]) -> bool:
     return all(other == term or (other >= 0 and above[other] >> (term + 1) & 1) for other in others)
 
 
-def _end(trace: Trace, at: int) -> int | None:
+def end_of(trace: Trace, branch: Branch) -> int | None:
     """The kernel a branch ends with, through what only passes it on; None if something else scales it."""
+    at = branch.last
     while at >= 0:
         operation = trace.operations[at]
         if operation.kind in (*WEIGHTED, "attention", "recurrent"):
@@ -166,17 +185,18 @@ def _end(trace: Trace, at: int) -> int | None:
     return None
 
 
-def _bits(above: list[int], at: int) -> int:
+def with_itself(above: list[int], at: int) -> int:
+    """An operation and its ancestors."""
     return above[at] | 1 << (at + 1) if at >= 0 else 1
 
 
-def _ancestors(trace: Trace) -> list[int]:
+def ancestors(trace: Trace) -> list[int]:
     """For each operation a set of bits: the batch is bit 0, operation k is bit k + 1."""
     above: list[int] = []
     for operation in trace.operations:
         mine = 0
         for source in operation.inputs:
-            mine |= _bits(above, source)
+            mine |= with_itself(above, source)
         above.append(mine)
     return above
 

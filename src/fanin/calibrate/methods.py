@@ -9,6 +9,7 @@ from fanin.calibrate.forward import Outcome, krahenbuhl_within, lsuv, weight_nor
 from fanin.calibrate.gradients import jacobian, krahenbuhl_between
 from fanin.calibrate.graph import analytic
 from fanin.calibrate.heads import head
+from fanin.calibrate.residual import residual_scaling
 from fanin.calibrate.result import Calibration
 from fanin.calibrate.store import Store
 from fanin.errors import ArgumentError, UnknownNameError, near
@@ -17,9 +18,18 @@ from fanin.plan import Plan
 Method = Callable[..., Outcome]
 METHODS: dict[str, Method] = {
     method.__name__: method
-    for method in (lsuv, weight_norm, krahenbuhl_within, krahenbuhl_between, analytic, jacobian, head)
+    for method in (
+        lsuv,
+        weight_norm,
+        krahenbuhl_within,
+        krahenbuhl_between,
+        analytic,
+        jacobian,
+        residual_scaling,
+        head,
+    )
 }
-WITHOUT_DATA = ("analytic",)
+WITHOUT_DATA = ("analytic", "residual_scaling")  # only shapes count
 
 
 def checked(name: str, options: Mapping[str, Any], batch: Any) -> Method:
@@ -67,7 +77,7 @@ def calibrated(
     store = Store(engine)
     try:
         outcome = METHODS[method](engine, store, **options)
-        made = None if plan is None else store.planned(plan, method)
+        made = None if plan is None or store.replaced else store.planned(plan, method)
     except BaseException:
         store.undo()
         raise
@@ -76,8 +86,9 @@ def calibrated(
         measure=outcome.measure,
         scales=outcome.scales,
         left_out=outcome.left_out,
-        factors=store.factors,
+        factors={name: each for name, each in store.factors.items() if name not in store.replaced},
         constants=store.constants,
+        replaced=store.replaced,
         plan=made,
         _undo=store.undo,
         model=model,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fanin._columns import aligned
 from fanin._types import Array
 from fanin.plan import Plan
 
@@ -22,6 +23,8 @@ class Scale:
         What `after` was to be.
     parameters : tuple of str
         What was changed.
+    why : str
+        Where a method chooses for each layer: what it chose, and for what.
     """
 
     layer: str
@@ -29,6 +32,7 @@ class Scale:
     after: float
     target: float
     parameters: tuple[str, ...]
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,11 @@ class Calibration:
         {parameter: what its values were multiplied by}, a number or one for each output unit.
     constants : dict of str to ndarray
         {bias: its values}, where a method sets them.
+    replaced : tuple of str
+        Kernels whose directions a method took from the batch: no draw times factors makes them.
     plan : Plan or None
         The base plan with these factors: it makes the calibrated values bit for bit, anywhere. None where no
-        plan of the base values was given.
+        plan of the base values was given, and where any are `replaced`: then save the weights.
     model : object
         What was calibrated: the model itself, or, where parameters do not change in place, the new ones.
     """
@@ -61,6 +67,7 @@ class Calibration:
     left_out: Mapping[str, str]
     factors: Mapping[str, Array]
     constants: Mapping[str, Array]
+    replaced: tuple[str, ...]
     plan: Plan | None
     _undo: Callable[[], Any] = field(repr=False, compare=False)
     model: Any = field(default=None, repr=False, compare=False)
@@ -88,16 +95,16 @@ class Calibration:
             "left_out": dict(self.left_out),
             "factors": {name: factor.tolist() for name, factor in self.factors.items()},
             "constants": {name: values.tolist() for name, values in self.constants.items()},
+            "replaced": list(self.replaced),
         }
 
     def __str__(self) -> str:
         rows = [("layer", "before", "after", "target")]
         for each in self.scales:
             rows.append((each.layer, f"{each.before:.4g}", f"{each.after:.4g}", f"{each.target:.4g}"))
-        wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = []
-        for name, *cells in rows:
-            aligned = [cell.rjust(width) for cell, width in zip(cells, wide[1:], strict=True)]
-            lines.append("  ".join([name.ljust(wide[0]), *aligned]))
+        whys = ["", *(f"  {each.why}".rstrip() for each in self.scales)]
+        lines = [line + why for line, why in zip(aligned(rows), whys, strict=True)]
         left = [f"left out: {name}: {why}" for name, why in self.left_out.items()]
+        if self.replaced:
+            left.append(f"no plan makes these, save the weights: {', '.join(self.replaced)}")
         return "\n".join([f"{self.method}: {self.measure}", *lines, *left])

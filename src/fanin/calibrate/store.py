@@ -26,8 +26,10 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self.factors: dict[str, Array] = {}  # of shape (), or (units,)
         self.constants: dict[str, Array] = {}  # in canonical order
+        self.replaced: tuple[str, ...] = ()
         self._engine = engine
         self._base: dict[str, Array] = {}
+        self._new: dict[str, Array] = {}  # what factors multiply where values were replaced
 
     # --- changing --------------------------------------------------------------------------------
 
@@ -49,10 +51,24 @@ class Store:
             self.constants[name] = values[start : (start := start + self.units(name))]
         self._make(names)
 
+    def replace(self, names: tuple[str, ...], rows: Array) -> None:
+        """Give kernels, side by side, other values; factors begin anew, and no plan makes these values."""
+        start = 0
+        for name in names:
+            path, units = self._paths[name], self.units(name)
+            base = self._base.setdefault(path, self._engine.read(path))
+            self._new.setdefault(path, np.array(base, order="C"))
+            view = next(each for key, each in _rows(self._tensors[path], self._new[path]) if key == name)
+            view[...] = rows[start : start + units].reshape(view.shape)
+            start += units
+            self.factors.pop(name, None)
+        self.replaced = tuple(dict.fromkeys((*self.replaced, *names)))
+        self._make(names)
+
     def _make(self, names: tuple[str, ...]) -> None:
-        for path in dict.fromkeys(self._tensor_of(name).path for name in names):
+        for path in dict.fromkeys(self._paths[name] for name in names):
             self._base.setdefault(path, self._engine.read(path))
-            self._engine.write(path, self._made(path, self._base[path]))
+            self._engine.write(path, self._made(path, self._new.get(path, self._base[path])))
 
     def _made(self, path: str, base: Array) -> Array:
         made = np.ascontiguousarray(base).copy()
@@ -84,7 +100,7 @@ class Store:
 
     def beside(self, names: tuple[str, ...], units: int) -> Array:
         """What biases add to each unit, in the order in which the operation has them."""
-        paths = list(dict.fromkeys(self._tensor_of(name).path for name in names))
+        paths = list(dict.fromkeys(self._paths[name] for name in names))
         total = np.zeros(units)
         for path in paths:
             stored = self._engine.read(path).astype(np.float64).ravel()

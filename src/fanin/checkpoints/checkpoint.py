@@ -1,10 +1,13 @@
 """Checkpoints of every kind by one interface: names, shapes and dtypes first, values one by one."""
 
+import builtins
 import os
 import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fanin._types import Array, Window
 from fanin.checkpoints import child, npz
@@ -31,6 +34,8 @@ class Checkpoint:
         What was opened.
     kind : str
         The format: ``safetensors``, ``torch``, ``npz``, ``keras``, ``h5``, ``tensorflow`` or ``orbax``.
+    files : tuple of Path
+        Its files; an Orbax checkpoint's is a folder, TensorFlow's what their names begin with.
     tensors : mapping of str to Spec
         Shape and dtype of each tensor, in the order of the file.
     left_out : mapping of str to str
@@ -40,13 +45,14 @@ class Checkpoint:
     """
 
     def __init__(
-        self, path: Path, kind: str, contents: Contents, most: int, reader: child.Reader | None
+        self, path: Path, what: Found, contents: Contents, most: int, reader: child.Reader | None
     ) -> None:
-        self.path, self.kind = path, kind
+        self.path, self.kind, self.files = path, what.kind, what.files
         self.tensors: Mapping[str, Spec] = types.MappingProxyType(dict(contents.tensors))
         self.left_out: Mapping[str, str] = types.MappingProxyType(dict(contents.left_out))
         self.metadata: Mapping[str, Any] = types.MappingProxyType(dict(contents.metadata))
         self._read, self._most, self._reader = contents.read, most, reader
+        self._lies = contents.lies
 
     def read(self, name: str, window: Window | None = None) -> Array:
         """A tensor's values, or a window of them, in an array of one's own.
@@ -82,6 +88,29 @@ class Checkpoint:
                 f"more than `memory`; open it with more if you trust it"
             )
         return self._read(name, check_window(window, spec.shape))
+
+    def read_into(self, name: str, window: Window, out: Array) -> None:
+        """`read` into an array of the window's shape and the tensor's dtype.
+
+        What lies in the file in one piece goes there without a mapping: a file that shrinks meanwhile is an
+        error, not the end of the process.
+        """
+        first = None
+        if name in self._lies and self._read is not None and out.flags.c_contiguous:
+            shape = self.tensors[name].shape
+            first = start_of(shape, check_window(window, shape))
+        if first is None:
+            out[...] = self.read(name, window)
+            return
+        file, start = self._lies[name]
+        rest = out.reshape(-1).view(np.uint8).data
+        with builtins.open(file, "rb", buffering=0) as handle:
+            handle.seek(start + first * out.itemsize)
+            while rest:
+                count = handle.readinto(rest)
+                if not count:
+                    raise CheckpointError(f"{file}: {name!r} ends {len(rest)} bytes too early")
+                rest = rest[count:]
 
     def close(self) -> None:
         """End the process that reads it, if there is one. Arrays that were read stay."""
@@ -147,7 +176,22 @@ def open(
     what = found(path, key)
     most = max(memory, sum(_bytes(file) for file in what.files))
     contents, reader = _contents(what, key, most, Limits(memory, seconds))
-    return Checkpoint(path, what.kind, contents, most, reader)
+    return Checkpoint(path, what, contents, most, reader)
+
+
+def start_of(shape: tuple[int, ...], window: Window) -> int | None:
+    """Where in C order a window begins that is one piece there; None where it is several.
+
+    >>> start_of((4, 3), (slice(1, 3), slice(0, 3))), start_of((4, 3), (slice(1, 3), slice(0, 2)))
+    (3, None)
+    """
+    first, several = 0, False
+    for size, part in zip(shape, window, strict=True):
+        if several and part.stop - part.start < size:
+            return None
+        several |= part.stop - part.start > 1
+        first = first * size + part.start
+    return first
 
 
 def _contents(
@@ -165,6 +209,9 @@ def _contents(
         if what.index is not None and what.placed is not None and what.kind in ("safetensors", "torch"):
             names = {file.name: each.tensors for file, each in zip(what.files, of, strict=True)}
             check_placed(what.index, what.placed, names)
+        for file, each in zip(what.files, of, strict=True):
+            for name, spec in each.tensors.items():
+                spec.check(file, name)
         return (of[0] if len(of) == 1 else merged(zip(map(str, what.files), of, strict=True))), reader
     except BaseException:
         if reader is not None:

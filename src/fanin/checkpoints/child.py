@@ -119,7 +119,8 @@ class Reader:
         else:
             places = {name: Place(begin, tuple(steps)) for name, (begin, steps) in said["places"].items()}
             read = _mapped(file, tensors, places)
-        return Contents(tensors, said["left_out"], said["metadata"], places, read)
+        lies = {name: (file, at.start) for name, at in (places or {}).items() if at.dense(tensors[name])}
+        return Contents(tensors, said["left_out"], said["metadata"], places, read, lies)
 
     def ask(self, file: Path, request: dict[str, Any], into: memoryview | None = None) -> Any:
         """The answer; the bytes after it into a buffer."""

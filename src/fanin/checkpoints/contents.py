@@ -10,6 +10,7 @@ from fanin._types import Array, Window
 from fanin.dtypes import as_dtype, is_numeric
 from fanin.errors import CheckpointError, DtypeError
 
+LARGEST_RANK = 64  # NumPy's
 Read: TypeAlias = Callable[[str, Window], Array]
 
 
@@ -24,6 +25,12 @@ class Spec:
     def nbytes(self) -> int:
         return math.prod(self.shape) * as_dtype(self.dtype).itemsize
 
+    def check(self, file: str | Path, name: str) -> None:
+        """Refuse a shape that no array can have; without elements its other axes count all the same."""
+        stretch = math.prod(size for size in self.shape if size) * as_dtype(self.dtype).itemsize
+        if len(self.shape) > LARGEST_RANK or stretch >= 1 << 63:
+            raise CheckpointError(f"{file}: {name!r} has the shape {self.shape}, which no array has")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -31,6 +38,11 @@ class Place:
 
     start: int
     strides: tuple[int, ...]
+
+    def dense(self, spec: Spec) -> bool:
+        """Whether they lie in C order without gaps."""
+        steps = [math.prod(spec.shape[axis + 1 :]) for axis in range(len(spec.shape))]
+        return self.strides == tuple(step * as_dtype(spec.dtype).itemsize for step in steps)
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,8 @@ class Contents:
     """What a reader finds in a file.
 
     ``tensors`` are in the file's order; ``left_out`` says of the rest why it is no tensor of the model.
-    Either ``places`` tell where the values are, or ``read`` makes them.
+    Either ``places`` tell where the values are, or ``read`` makes them. ``lies`` has the file and the first
+    byte of those that lie in one piece, in C order.
     """
 
     tensors: Mapping[str, Spec]
@@ -58,6 +71,7 @@ class Contents:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, Place] | None = None
     read: Read | None = None
+    lies: Mapping[str, tuple[Path, int]] = field(default_factory=dict)
 
 
 def readable(dtype: str) -> bool:
@@ -80,6 +94,7 @@ def merged(of: Iterable[tuple[str, Contents]]) -> Contents:
     left_out: dict[str, str] = {}
     metadata: dict[str, Any] = {}
     reads: dict[str, Read] = {}
+    lies: dict[str, tuple[Path, int]] = {}
     for file, each in of:
         for name, spec in each.tensors.items():
             if name in tensors:
@@ -89,4 +104,5 @@ def merged(of: Iterable[tuple[str, Contents]]) -> Contents:
             tensors[name], reads[name] = spec, each.read
         left_out |= each.left_out
         metadata |= each.metadata
-    return Contents(tensors, left_out, metadata, read=lambda name, window: reads[name](name, window))
+        lies |= each.lies
+    return Contents(tensors, left_out, metadata, None, lambda name, window: reads[name](name, window), lies)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fanin.checkpoints.index import weight_map
+from fanin.checkpoints.index import files_of, weight_map
 from fanin.checkpoints.zips import members
 from fanin.errors import CheckpointError
 
@@ -123,10 +123,7 @@ def _is_hdf5(path: Path, size: int) -> bool:
 def _index(path: Path) -> Found:
     """An index: a JSON file with a ``weight_map``, which names files beside it."""
     placed = weight_map(path)
-    names = sorted({name for names in placed.values() for name in names})
-    missing = [name for name in names if not (path.parent / name).is_file()]
-    if missing:
-        raise CheckpointError(f"{path}: names {missing[0]!r}, which is not there")
+    names = files_of(path, placed)
     if not names:
         raise CheckpointError(f"{path}: its weight_map names no file")
     kinds = sorted({_file(path.parent / name).kind for name in names})

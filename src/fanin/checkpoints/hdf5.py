@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -53,7 +53,8 @@ def contents(path: Path, asked: Asked) -> Contents:
     source, config = _in_archive(path, asked.most) if is_zip(path) else (path, None)
     file = h5py.File(source, "r", locking=False) if source is path else h5py.File(source, "r")
     datasets = {name: _checked(path, name, dataset) for name, dataset in _datasets(path, file, h5py)}
-    named, metadata = _legacy(file) if _is_legacy(file) else (_named(file, datasets, config, asked.part), {})
+    legacy = _is_legacy(file)
+    named, metadata = _legacy(file) if legacy else (_named(file, datasets, config, asked.part), {})
     tensors, left_out, of = {}, {}, {}
     for place, dataset in datasets.items():
         name = named.get(place)
@@ -68,6 +69,8 @@ def contents(path: Path, asked: Asked) -> Contents:
             left_out[name] = "state of a random generator"
         else:
             tensors[name], of[name] = spec, dataset
+    if not legacy:
+        metadata["places"] = {name: place for place, name in named.items() if name in tensors}
 
     def read(name: str, window: Window) -> Array:
         values = np.asarray(of[name][window])
@@ -192,23 +195,52 @@ def _named(file: Any, datasets: dict[str, Any], config: Any, part: bool) -> dict
         if where[-1:] != ["vars"]:
             named[place] = place
             continue
-        path, settings, word = [], config, ""
+        given: dict[str, str] = {}
+        settings, word = config, ""
         for at, step in enumerate(where[:-1]):
             group = file["/".join(where[: at + 1])]
             if step == "layers" and "vars" not in group:
                 continue
             named_here = "vars" in group and not part
-            given = str(group["vars"].attrs.get("name", step)) if named_here else step
+            own = str(group["vars"].attrs.get("name", step)) if named_here else step
+            given["/".join(where[: at + 1])] = own
             held = at > 0 and where[at - 1] == "layers"
-            settings = _config(settings, given) if held else None
-            words = (HELD.get(step, ""), _word(step), _word(given))
+            settings = _config(settings, own) if held else None
+            words = (HELD.get(step, ""), _word(step), _word(own))
             word = next((word for word in words if word in VARIABLES), "")
-            path.append(given if held and _word(given) != _word(step) else step)
+        path = spelled(where[:-1], given)
         names = {} if part else _variables(word, settings, len(file["/".join(where)]))
         path.append(names.get(leaf, leaf))
         named[place] = "/".join(path)
     counts = Counter(named.values())
     return {place: name if counts[name] == 1 else place for place, name in named.items()}
+
+
+def spelled(steps: Sequence[str], given: Mapping[str, str]) -> list[str]:
+    """The steps to a layer in words: in a model its own name, unless that was automatic.
+
+    Parameters
+    ----------
+    steps : sequence of str
+        As in the file: ``["layers", "dense_1"]``.
+    given : mapping of str to str
+        {place of a layer: its name}; lists of layers have none.
+
+    Examples
+    --------
+    >>> spelled(["layers", "dense_1"], {"layers/dense_1": "head"})
+    ['head']
+    >>> spelled(["layers", "dense_1"], {"layers/dense_1": "dense_7"})
+    ['dense_1']
+    """
+    words = []
+    for at, step in enumerate(steps):
+        own = given.get("/".join(steps[: at + 1]))
+        if own is None and step == "layers":
+            continue
+        held = at > 0 and steps[at - 1] == "layers"
+        words.append(own if own and held and _word(own) != _word(step) else step)
+    return words
 
 
 def _word(name: str) -> str:

@@ -49,9 +49,7 @@ def tensors_of(place: str | Path) -> dict[str, tuple[Path, Stored]]:
     placed = weight_map(index)
     found: dict[str, tuple[Path, Stored]] = {}
     held = {}
-    for file in sorted({file for files in placed.values() for file in files}):
-        if not (folder / file).is_file():
-            raise CheckpointError(f"{index}: names {file!r}, which is not there")
+    for file in files_of(index, placed):
         held[file] = read_header(folder / file)
         found |= {name: (folder / file, stored) for name, stored in held[file].items()}
     check_placed(index, placed, held)
@@ -71,6 +69,19 @@ def check_placed(
     for name in sorted(placed):
         if any(name not in held[file] for file in placed[name]):
             raise CheckpointError(f"{index}: {name!r} is not in {placed[name][0]!r}")
+
+
+def files_of(index: Path, placed: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The files that an index names, each of which must be there."""
+    names = sorted({name for names in placed.values() for name in names})
+    for name in names:
+        try:
+            there = (index.parent / name).is_file()
+        except OSError:  # longer than a name can be
+            there = False
+        if not there:
+            raise CheckpointError(f"{index}: names {name!r}, which is not there")
+    return names
 
 
 def weight_map(index: Path) -> dict[str, tuple[str, ...]]:

@@ -107,14 +107,14 @@ def _checked(path: str | Path) -> tuple[dict[str, Stored], dict[str, str]]:
             raise CheckpointError(f"{path}: its header of {length} bytes does not fit its {size} bytes")
         text = file.read(length)
     try:
-        entries = json.loads(text, object_pairs_hook=_without_repeats)
+        entries = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its header is no JSON ({error})") from error
     if not isinstance(entries, dict):
         raise CheckpointError(f"{path}: its header is no JSON object")
     metadata = entries.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict):
-        raise CheckpointError(f"{path}: its metadata is no JSON object")
+    if not isinstance(metadata, dict) or not all(isinstance(each, str) for each in metadata.values()):
+        raise CheckpointError(f"{path}: its metadata is no JSON object of text")
     found = {name: _stored(path, name, entry, 8 + length) for name, entry in entries.items()}
     at = 8 + length
     for name, tensor in sorted(found.items(), key=lambda item: (item[1].start, item[1].stop)):
@@ -135,6 +135,10 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
+
+
 def _stored(path: str | Path, name: str, entry: Any, data: int) -> Stored:
     try:
         code, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -145,11 +149,12 @@ def _stored(path: str | Path, name: str, entry: Any, data: int) -> Stored:
         raise CheckpointError(f"{path}: {name!r} has a shape or offsets that are no integers >= 0: {entry!r}")
     if not isinstance(code, str) or not (code in NAMES or code in OTHER):
         raise CheckpointError(f"{path}: {name!r} has the unknown dtype {code!r}")
-    width = as_dtype({**NAMES, **OTHER}[code]).itemsize
-    if math.prod(shape) * width != stop - start:
+    spec = Spec(tuple(shape), {**NAMES, **OTHER}[code])
+    if spec.nbytes != stop - start:
         raise CheckpointError(
             f"{path}: {name!r} of shape {tuple(shape)} and dtype {code} has {stop - start} bytes"
         )
+    spec.check(path, name)
     return Stored(code, tuple(shape), data + start, data + stop)
 
 
@@ -174,7 +179,8 @@ def contents(path: Path) -> Contents:
     def read(name: str, window: Window) -> Array:
         return _mapped(path, name, stored[name], "c")[window]
 
-    return Contents(tensors, {}, metadata, read=read)
+    lies = {name: (path, tensor.start) for name, tensor in stored.items()}
+    return Contents(tensors, {}, metadata, read=read, lies=lies)
 
 
 def _mapped(path: str | Path, name: str, tensor: Stored, mode: Literal["r", "c"]) -> Array:

@@ -205,6 +205,9 @@ class Initializer:
             data[field.name] = _plain(getattr(self, field.name))
         return data
 
+    def sign(self) -> None:
+        """Note what would tell that a file of values has changed, if that has been left for later."""
+
     def __str__(self) -> str:
         """The catalogue expression that makes this initializer."""
         parts = []

@@ -27,7 +27,10 @@ class Nested(Initializer):
         from fanin.initializers.catalogue import get  # the catalogue lists the classes that need it
 
         inner = get(self.inner)
-        self._set(inner=inner, coupled=inner.coupled, drawn=inner.drawn, **checked)
+        self._set(inner=inner, coupled=inner.coupled, drawn=inner.drawn, filed=inner.filed, **checked)
+
+    def sign(self) -> None:
+        self._within.sign()
 
     @property
     def _within(self) -> Initializer:

@@ -1,5 +1,6 @@
 """Initializers that draw nothing: Zeros, Ones, Constant, Identity."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,9 @@ class Constant(Initializer):
                 array = np.array(value)
             except ValueError as error:
                 raise ArgumentError(f"`value` must be a number or a full array: {error}") from error
+            if array.dtype.kind == "U":
+                with suppress(ValueError):
+                    array = array.astype(np.complex128)  # as `to_dict` writes what is complex
             if array.dtype.kind not in "biufcV":
                 raise ArgumentError(f"`value` must be numeric, got {value!r}")
             if array.ndim == 0:
@@ -59,6 +63,12 @@ class Constant(Initializer):
                 array.setflags(write=False)
                 value = array
         self._set(value=value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `fanin.from_dict` turns back into an equal initializer."""
+        array = np.asarray(self.value)  # JSON has no complex numbers: they are text
+        written = (array.astype(str) if array.dtype.kind == "c" else array).tolist()
+        return {"name": self.name(), "value": written}
 
     def _key(self) -> tuple[Any, ...]:
         if isinstance(self.value, np.ndarray):
@@ -87,7 +97,9 @@ class Constant(Initializer):
         text = f"every element {self.value}" if array.ndim == 0 else f"an array of shape {array.shape}"
         if array.dtype.kind not in "biuf" or array.size == 0:
             return Description(str(self), shape, self.formula, text, fans=fans)
-        mean, std = float(array.mean()), float(array.std())
+        with np.errstate(all="ignore"):  # of values that are not finite, or too large to be added
+            moments = [float(moment) for moment in (array.mean(), array.std())]
+        mean, std = moments if np.isfinite(moments).all() else (None, None)
         return Description(str(self), shape, self.formula, text, mean, std, fans=fans)
 
 

@@ -14,9 +14,11 @@ from fanin.jax._keys import fold_key as fold_key
 from fanin.jax._layers import layer as layer
 from fanin.jax._verbs import audit as audit
 from fanin.jax._verbs import calibrate as calibrate
+from fanin.jax._verbs import distance as distance
 from fanin.jax._verbs import initialize as initialize
 from fanin.jax._verbs import plan as plan
 from fanin.jax._verbs import trace as trace
+from fanin.jax._verbs import transfer as transfer
 from fanin.jax._verbs import verify as verify
 from fanin.jax.initializers import Initializer as Initializer
 from fanin.jax.initializers import as_stored as as_stored

@@ -28,8 +28,8 @@ BATCH_STAT, COUNT, KEY = (
 STATISTICS = {"mean": 0.0, "var": 1.0}  # before any batch
 
 
-def made(plan: Plan, described: Described, places: Mapping[Path, Sharding]) -> dict[int, Any]:
-    """The new value of each leaf that has one, by its place among the leaves. Nothing is set.
+def made(plan: Plan, described: Described, places: Mapping[Path, Sharding]) -> dict[Path, Any]:
+    """The new value of each leaf that has one. Nothing is set.
 
     Parameters
     ----------
@@ -53,7 +53,6 @@ def made(plan: Plan, described: Described, places: Mapping[Path, Sharding]) -> d
             _check(plan, tensor, leaf)
     lost = list(_lost(described, plan.seed))
     agree(plan, places)
-    at = {leaf.path: number for number, leaf in enumerate(described.leaves)}
     values = {}
     ready = _side_by_side(plan, [(tensor, described.slots[mine.path][0]) for tensor, mine in pairs], places)
     for tensor, mine in pairs:
@@ -61,11 +60,11 @@ def made(plan: Plan, described: Described, places: Mapping[Path, Sharding]) -> d
         if plan.sets(tensor.path):
             place = places.get(leaves[0].path)
             array = make(plan, tensor, leaves[0].array, place, ready.pop(tensor.path, None))
-            values.update({at[leaf.path]: array for leaf in leaves})
-    values.update({at[leaf.path]: placed(leaf, value, places) for leaf, value in lost})
-    for number, leaf in enumerate(described.leaves):
-        if number not in values and leaf.path in places:
-            values[number] = placed(leaf, leaf.array, places)
+            values.update({leaf.path: array for leaf in leaves})
+    values.update({leaf.path: placed(leaf, value, places) for leaf, value in lost})
+    for leaf in described.leaves:
+        if leaf.path not in values and leaf.path in places:
+            values[leaf.path] = placed(leaf, leaf.array, places)
     return values
 
 
@@ -146,17 +145,23 @@ def _lost(described: Described, seed: int) -> Iterator[tuple[Node, Any]]:
     for leaf in described.leaves:
         if not is_abstract(leaf.array) or leaf.path in parameters:
             continue
-        kind, old = type(leaf.value), leaf.array
-        if is_a(kind, BATCH_STAT) and leaf.path[-1] in STATISTICS:
-            yield leaf, jnp.full(old.shape, STATISTICS[leaf.path[-1]], old.dtype)
-        elif is_a(kind, COUNT):
-            yield leaf, jnp.zeros(old.shape, old.dtype)
+        kind, old, start = type(leaf.value), leaf.array, starts(leaf)
+        if start is not None:
+            yield leaf, jnp.full(old.shape, start, old.dtype)
         elif is_a(kind, KEY) and is_key(old):
             yield leaf, key(seed, leaf.name, old)
         else:
             raise PlanError(
                 f"{leaf.name!r} ({kind.__name__}) is abstract and no parameter; give it a value first"
             )
+
+
+def starts(leaf: Node) -> float | None:
+    """The value that all elements of a variable of nnx have before any batch, if its class tells."""
+    kind = type(leaf.value)
+    if is_a(kind, BATCH_STAT):
+        return STATISTICS.get(leaf.path[-1])
+    return 0 if is_a(kind, COUNT) else None
 
 
 def key(seed: int, name: str, like: Any = None) -> jax.Array:

@@ -102,8 +102,8 @@ class Audit:
 
     # --- forward and back ------------------------------------------------------------------------
 
-    def first(self) -> list[Any]:
-        """Run it, measuring everything; the parameters' gradients, by the loss if there is one."""
+    def first(self, *, back: bool = True) -> list[Any]:
+        """Run it, and back, measuring everything; the parameters' gradients, by the loss if there is one."""
         by_value = {found.value: found for found in self.recognized.operations}
 
         def see(number: int, known: Mapping[int, Any]) -> None:
@@ -115,7 +115,7 @@ class Audit:
 
         with self._told("forward raised {}"):
             known = self.run.forward((*self.made.values, *self.arrays), see)
-        return self._back(known, self._see_gradient)
+        return self._back(known, self._see_gradient) if back else []
 
     def _facts(self, found: Found, known: Mapping[int, Any]) -> dict[str, Any]:
         """What is measured of what an operation takes."""

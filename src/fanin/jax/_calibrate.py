@@ -11,6 +11,7 @@ from fanin._types import Array
 from fanin.audit.measure import axis_of
 from fanin.audit.trace import Trace
 from fanin.calibrate.engine import Correction, Seen, Visit
+from fanin.calibrate.example import entries, features, unknown
 from fanin.jax._audit import Audit
 from fanin.jax._audit_gates import gates
 from fanin.jax._audit_model import callable_of, split
@@ -18,6 +19,23 @@ from fanin.jax._linen import PARAMS, is_linen
 from fanin.jax._tree import is_nnx
 from fanin.jax._walk import AxesOf
 from fanin.model import Model
+
+
+def example(model: Any) -> Any:
+    """A batch for a module of nnx that begins with a linear layer or an embedding."""
+    first = _first(model) if is_nnx(model) else model
+    kind = type(first).__name__
+    if is_nnx(model) and kind == "Linear":
+        return jnp.asarray(features([first.in_features]))
+    if is_nnx(model) and kind == "Embed":
+        return jnp.asarray(entries(first.num_embeddings))
+    raise unknown(kind)
+
+
+def _first(module: Any) -> Any:
+    """The first layer, as attributes were set."""
+    inside = next((each for each in vars(module).values() if is_nnx(each)), None)
+    return module if inside is None else _first(inside)
 
 
 class _AgainError(Exception):
@@ -55,7 +73,7 @@ class Engine:
         return {**self._given, PARAMS: tree} if self._linen else tree
 
     def trace(self, *, gradients: bool = False) -> Trace:
-        found = self._audit.first()
+        found = self._audit.first(back=gradients)
         return self._audit.trace(self._audit.weights([found] if gradients else [], None))
 
     def forward(self, visit: Visit) -> None:

@@ -1,9 +1,9 @@
-"""What users call: plan, initialize, verify, trace, audit, calibrate."""
+"""What users call: plan, initialize, verify, transfer, distance, trace, audit, calibrate."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 
@@ -12,17 +12,21 @@ from fanin.jax._apply import key, made
 from fanin.jax._linen import PARAMS, Traced, is_linen, others
 from fanin.jax._linen import trace as trace_init
 from fanin.jax._sharded import placed, places
+from fanin.jax._transfer import reader, with_state
 from fanin.jax._tree import is_nnx, walk
 from fanin.jax._verify import differences
 from fanin.jax._walk import AxesOf, Described, describe
 from fanin.materialize import Mismatch
 from fanin.plan import Plan
-from fanin.planning import PlanLike, planned
+from fanin.planning import PlanLike, has_buffers, kept, planned
+from fanin.recipe import KEEP
 
 if TYPE_CHECKING:
     from fanin.audit.trace import Trace
     from fanin.calibrate import Calibration
+    from fanin.recipes import RecipeLike
     from fanin.report import Report
+    from fanin.transfer import Distances
 
 
 def plan(
@@ -44,7 +48,8 @@ def plan(
         leaves that are no arrays are no parameters.
     recipe : str, Initializer, Recipe, Plan or Path
         A recipe's name (``"gpt2"``), an initializer or its name (``"he_normal"``: it fills kernels, the rest
-        starts neutral), a `fanin.Recipe`, a TOML or JSON file of one, or a plan or its file.
+        starts neutral), a `fanin.Recipe`, a TOML or JSON file of one, or a plan or its file. ``"keep"``
+        tells how the model is stored, its state too: the `source` of a transfer.
     seed : int
         0 .. 2**64 - 1; a plan has its own.
     inputs : tuple or mapping
@@ -73,7 +78,10 @@ def plan(
     >>> plan(params, "he_normal", seed=0)["dense.kernel"].fans
     Fans(fan_in=784, fan_out=256)
     """
-    return planned(_described(model, inputs, axes)[0].model, recipe, seed)
+    described, traced = _described(model, inputs, axes)
+    if recipe == KEEP:
+        return kept(with_state(described, traced).model)
+    return planned(described.model, recipe, seed)
 
 
 def initialize(
@@ -127,24 +135,7 @@ def initialize(
     True
     """
     described, traced = _described(model, inputs, axes)
-    decided = planned(described.model, recipe, seed)
-    rest = [] if traced is None else [node for node in walk(traced.variables) if node.is_leaf]
-    here = {leaf.path for leaf in described.leaves}
-    elsewhere = [leaf for leaf in rest if leaf.path not in here]
-    where = places(shardings, described.slots.values(), [*described.leaves, *elsewhere])
-    values = made(decided, described, where)
-    if is_nnx(model):
-        for at, value in values.items():
-            described.leaves[at].value.set_value(value)
-        return model
-    leaves = [values.get(at, leaf.array) for at, leaf in enumerate(described.leaves)]
-    tree = jax.tree.unflatten(jax.tree.structure(described.tree), leaves)
-    if traced is None:
-        return tree
-    started = others(traced, key(decided.seed, "init"))
-    nodes = [node for node in walk(started) if node.is_leaf]
-    moved = [placed(node, node.array, where) for node in nodes]
-    return {PARAMS: tree, **jax.tree.unflatten(jax.tree.structure(started), moved)}
+    return _applied(planned(described.model, recipe, seed), model, described, traced, shardings)
 
 
 def verify(model: Any, plan: Plan | str | Path) -> list[Mismatch]:
@@ -156,7 +147,7 @@ def verify(model: Any, plan: Plan | str | Path) -> list[Mismatch]:
         What `initialize` returned, or a tree with the same paths: ``nnx.state``, a checkpoint that was read.
         Of arrays that other processes have parts of, those that are here are compared, replicas too.
     plan : Plan or path
-        What it should hold.
+        What it should hold; of a transfer its state, too.
 
     Returns
     -------
@@ -181,6 +172,116 @@ def verify(model: Any, plan: Plan | str | Path) -> list[Mismatch]:
     dense.kernel[1, 0]: 0.5, planned 0.0
     """
     return differences(plan if isinstance(plan, Plan) else Plan.from_file(plan), model)
+
+
+def transfer(
+    model: Any,
+    checkpoint: str | Path,
+    recipe: "RecipeLike | None" = None,
+    *,
+    seed: int | None = None,
+    rename: Mapping[str, str] | None = None,
+    adapt: Mapping[str, Any] | None = None,
+    source: Plan | str | Path | None = None,
+    layout: Literal["oi", "io"] | None = None,
+    inside: str | None = None,
+    allow_nonfinite: bool = False,
+    digests: bool = True,
+    inputs: Any = None,
+    axes: AxesOf | None = None,
+    shardings: Any = None,
+    dry_run: bool = False,
+) -> Any:
+    """Load what a checkpoint has, draw what it lacks: each parameter and all state is accounted for.
+
+    All values are made and checked before one is set. State that the checkpoint lacks is as `initialize`
+    leaves it: batch statistics and counters of an abstract module at their start, others as they are.
+
+    Parameters
+    ----------
+    model, inputs, axes, shardings
+        As for `initialize`.
+    checkpoint : path
+        A file or folder of any format that `fanin.checkpoints.open` reads.
+    recipe : optional
+        As for `plan`, for what the checkpoint lacks; without one, that is an error.
+    seed : int, optional
+        Needed where something is drawn.
+    rename : mapping, optional
+        Keys of the checkpoint to the model's: ``{"transformer.h": "blocks"}`` for fronts, or globs.
+    adapt : mapping, optional
+        For names or paths by glob, the first that fits: a key of `fanin.transfer.ADAPTERS`, ``(adapter,
+        options)``, several in a list, ``"draw"``, ``"keep"``, or ``"stack"`` for another number of layers.
+    source : Plan or path, optional
+        Of the model that the checkpoint is of, in any framework (``plan(old, "keep")``): fused, split,
+        transposed, flipped and differently named tensors find their places by canonical names.
+    layout : "oi" or "io", optional
+        How kernels are stored in the checkpoint, if not as in the model: PyTorch's are "oi".
+    inside : str, optional
+        `key` of `fanin.checkpoints.open`.
+    allow_nonfinite, digests
+        As for `fanin.transfer.resolve`.
+    dry_run : bool
+        Change nothing, return the plan. `initialize` applies it.
+
+    Returns
+    -------
+    flax.nnx.Module, tree of jax.Array, or Plan
+        As `initialize`; with ``dry_run`` the plan, whose rows are ``taken``, ``adapted``, ``draw``,
+        ``constant`` or ``keep``.
+
+    Raises
+    ------
+    PlanError, ArgumentError, CheckpointError
+        Before anything is changed.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, jax.numpy as jnp
+    >>> shapes = jax.eval_shape(lambda: {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2)})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/old.npz", w=np.ones((3, 2), np.float32))
+    ...     made = transfer(shapes, f"{folder}/old.npz", "he_normal", seed=0, dry_run=True)
+    ...     params = initialize(shapes, made)
+    >>> [(row.name, row.source) for row in made.rows]
+    [('w', 'taken'), ('b', 'constant')]
+    >>> params["w"].sum().item()
+    6.0
+    """
+    from fanin.transfer import resolve
+
+    described, traced = _described(model, inputs, axes)
+    decided = resolve(
+        with_state(described, traced).model,
+        checkpoint,
+        recipe,
+        seed=seed,
+        rename=rename,
+        adapt=adapt,
+        source=source,
+        layout=layout,
+        inside=inside,
+        allow_nonfinite=allow_nonfinite,
+        digests=digests,
+    )
+    return decided if dry_run else _applied(decided, model, described, traced, shardings)
+
+
+def distance(model: Any, plan: Plan | str | Path) -> "Distances":
+    """How far a model's parameters are from where a plan started them; the start is made again.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> decided = plan({"w": jnp.zeros((3, 2))}, "ones", seed=0)
+    >>> distance({"w": jnp.full((3, 2), 1.5)}, decided).total
+    0.5
+    """
+    from fanin.transfer import begun, moved
+
+    if not isinstance(plan, Plan):
+        plan = Plan.from_file(plan)
+    return moved(plan, begun(plan), reader(plan, model))
 
 
 def trace(
@@ -332,11 +433,13 @@ def calibrate(
     ----------
     model, batch, params, axes
         As for `trace`. A module of nnx is changed in place; of anything else ``result.model`` has the new
-        parameters (of a linen module its variables).
+        parameters (of a linen module its variables). Of the batch ``"analytic"`` and ``"residual_scaling"``
+        look at shapes alone: for a module of nnx that begins with a linear layer or an embedding it may be
+        None.
     method : str
-        ``"lsuv"``, ``"weight_norm"``, ``"krahenbuhl_within"``, ``"krahenbuhl_between"``, ``"analytic"``
-        (which looks at the batch's shapes alone), ``"jacobian"`` or ``"head"``: the functions of
-        `fanin.calibrate`, which say what options they take.
+        ``"lsuv"``, ``"weight_norm"``, ``"krahenbuhl_within"``, ``"krahenbuhl_between"``, ``"analytic"``,
+        ``"jacobian"``, ``"residual_scaling"`` or ``"head"``: the functions of `fanin.calibrate`, which say
+        what options they take.
     plan : Plan or path, optional
         That the model was initialized with: then ``result.plan`` is one that makes the calibrated values.
         Without it the result has the factors alone.
@@ -369,13 +472,36 @@ def calibrate(
     []
     """
     from fanin.calibrate import calibrated, checked
-    from fanin.jax._calibrate import Engine
+    from fanin.jax._calibrate import Engine, example
 
-    checked(method, options, () if batch is None else batch)
+    checked(method, options, batch)
     base = Plan.from_file(plan) if isinstance(plan, str | Path) else plan
-    engine = Engine(model, batch, params, axes, seed)
+    engine = Engine(model, example(model) if batch is None else batch, params, axes, seed)
     result = calibrated(engine, method, base, options)
     return replace(result, model=engine.calibrated)
+
+
+def _applied(decided: Plan, model: Any, described: Described, traced: Traced | None, shardings: Any) -> Any:
+    """A model with the values of a plan, as `initialize` returns it."""
+    rest = [] if traced is None else [node for node in walk(traced.variables) if node.is_leaf]
+    here = {leaf.path for leaf in described.leaves}
+    elsewhere = [leaf for leaf in rest if leaf.path not in here]
+    where = places(shardings, described.slots.values(), [*described.leaves, *elsewhere])
+    started = {} if traced is None else others(traced, key(decided.seed, "init"))
+    full = with_state(described, traced, started) if has_buffers(decided) else described
+    values = made(decided, full, where)
+    if is_nnx(model):
+        for leaf in described.leaves:
+            if leaf.path in values:
+                leaf.value.set_value(values[leaf.path])
+        return model
+    leaves = [values.get(leaf.path, leaf.array) for leaf in described.leaves]
+    tree = jax.tree.unflatten(jax.tree.structure(described.tree), leaves)
+    if traced is None:
+        return tree
+    nodes = [node for node in walk(started) if node.is_leaf]
+    moved = [values[n.path] if n.path in values else placed(n, n.array, where) for n in nodes]
+    return {PARAMS: tree, **jax.tree.unflatten(jax.tree.structure(started), moved)}
 
 
 def _described(model: Any, inputs: Any, axes: AxesOf | None) -> tuple[Described, Traced | None]:

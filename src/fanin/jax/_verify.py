@@ -14,6 +14,7 @@ from fanin.jax._tree import is_abstract, is_parameter, walk
 from fanin.materialize import Mismatch, first_difference
 from fanin.model import Tensor
 from fanin.plan import Plan
+from fanin.planning import has_buffers
 
 
 def differences(plan: Plan, model: Any) -> list[Mismatch]:
@@ -24,11 +25,8 @@ def differences(plan: Plan, model: Any) -> list[Mismatch]:
     PlanError
         When the plan is for another model.
     """
-    if is_linen(model):
-        raise PlanError(f"a linen module ({type(model).__name__}) holds no values; pass its variables")
-    pairs = list(_paired(plan, _parameters(model)))
     found = []
-    for tensor, arrays in pairs:
+    for tensor, arrays in held_by(plan, model):
         if any(is_abstract(array) for array in arrays):
             found.append(Mismatch(tensor.path, "has no values: it is abstract"))
         elif plan.sets(tensor.path):
@@ -37,19 +35,29 @@ def differences(plan: Plan, model: Any) -> list[Mismatch]:
     return found
 
 
-def _parameters(model: Any) -> dict[str, Any]:
-    """The arrays that may be parameters, by their paths; of linen's variables that collection alone."""
-    leaves = [node for node in walk(model) if node.is_leaf and is_parameter(node.value)]
-    if any(leaf.path[:1] == (PARAMS,) for leaf in leaves):
-        leaves = [leaf for leaf in leaves if leaf.path[0] == PARAMS]
-    return {".".join(leaf.path): leaf.array for leaf in leaves}
+def held_by(plan: Plan, model: Any) -> list[tuple[Tensor, list[Any]]]:
+    """Each tensor of a plan and the arrays that hold it: several, where ties have come apart."""
+    if is_linen(model):
+        raise PlanError(f"a linen module ({type(model).__name__}) holds no values; pass its variables")
+    leaves = [node for node in walk(model) if node.is_leaf]
+    parameters = [leaf for leaf in leaves if is_parameter(leaf.value)]
+    if any(leaf.path[:1] == (PARAMS,) for leaf in parameters):  # linen's variables
+        parameters = [leaf for leaf in parameters if leaf.path[0] == PARAMS]
+    held = {".".join(leaf.path): leaf.array for leaf in parameters}
+    known = {".".join(leaf.path): leaf.array for leaf in leaves} if has_buffers(plan) else held
+    return list(_paired(plan, held, known))
 
 
-def _paired(plan: Plan, held: Mapping[str, Any]) -> Iterator[tuple[Tensor, list[Any]]]:
-    """Each tensor of the plan and the arrays that hold it: several, where ties have come apart."""
+def _paired(
+    plan: Plan, held: Mapping[str, Any], known: Mapping[str, Any]
+) -> Iterator[tuple[Tensor, list[Any]]]:
+    """``held`` are the parameters, of which the plan must have all; ``known`` has the state, too."""
     missing = dict(held)
     for tensor in plan.tensors:
-        arrays = {id(held[path]): missing.pop(path) for path in (tensor.path, *tensor.ties) if path in held}
+        paths = [path for path in (tensor.path, *tensor.ties) if path in known]
+        arrays = {id(known[path]): known[path] for path in paths}
+        for path in paths:
+            missing.pop(path, None)
         if not arrays:
             raise PlanError(f"{tensor.path!r} is not in the model; make the plan for this model")
         for array in arrays.values():

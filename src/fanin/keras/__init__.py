@@ -23,9 +23,12 @@ from fanin.fans import Axes as Axes
 from fanin.keras._layers import layer as layer
 from fanin.keras._verbs import audit as audit
 from fanin.keras._verbs import calibrate as calibrate
+from fanin.keras._verbs import distance as distance
 from fanin.keras._verbs import initialize as initialize
 from fanin.keras._verbs import plan as plan
 from fanin.keras._verbs import trace as trace
+from fanin.keras._verbs import transfer as transfer
+from fanin.keras._verbs import verify as verify
 from fanin.keras.initializers import ICNR as ICNR
 from fanin.keras.initializers import AsStored as AsStored
 from fanin.keras.initializers import Bilinear as Bilinear

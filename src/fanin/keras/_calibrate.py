@@ -14,6 +14,7 @@ from fanin.audit.drafts import Draft, Sources, generators
 from fanin.audit.follow import followed
 from fanin.audit.trace import Trace
 from fanin.calibrate.engine import Correction, Seen, Visit
+from fanin.calibrate.example import entries, features, unknown
 from fanin.errors import CalibrationError, TraceError
 from fanin.keras import _audit_kinds as kinds
 from fanin.keras._audit import _Audit, _described
@@ -22,6 +23,21 @@ from fanin.keras._audit_gates import gates
 from fanin.keras._audit_graph import left_alone
 from fanin.keras._audit_run import Run, is_floating, signal
 from fanin.model import Model
+
+
+def example(model: keras.Layer) -> Any:
+    """A batch for a model of one input that says its shape."""
+    inputs = getattr(model, "inputs", None) or []
+    if len(inputs) != 1 or None in inputs[0].shape[1:]:
+        first = next(iter(getattr(model, "layers", [])), model)
+        raise unknown(type(first).__name__)
+    shape, dtype = inputs[0].shape[1:], inputs[0].dtype
+    if "int" not in dtype:
+        return features(shape, 256 if len(shape) == 1 else 16)
+    tables = [
+        layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)
+    ]
+    return entries(min(tables, default=2), (4, *shape))
 
 
 class _AgainError(Exception):

@@ -1,39 +1,25 @@
-"""What users call: plan, initialize, trace, audit, calibrate."""
+"""What users call: plan, initialize, verify, transfer, distance, trace, audit, calibrate."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
-import numpy as np
 
-from fanin import threads
-from fanin._types import Array
-from fanin.dtypes import as_dtype
-from fanin.errors import PlanError
-from fanin.keras._values import own_memory, put, written
-from fanin.keras._walk import Described, describe
-from fanin.memory import side_by_side
-from fanin.model import Tensor
+from fanin.keras._apply import apply
+from fanin.keras._transfer import differences, reader, with_state, write_all
+from fanin.keras._walk import describe
+from fanin.materialize import Mismatch
 from fanin.plan import Plan
-from fanin.planning import PlanLike, paired, planned
+from fanin.planning import PlanLike, has_buffers, kept, planned
+from fanin.recipe import KEEP
 
 if TYPE_CHECKING:
     from fanin.audit.trace import Trace
     from fanin.calibrate import Calibration
+    from fanin.recipes import RecipeLike
     from fanin.report import Report
-
-TOGETHER = 1 << 25  # bytes of new memory for variables made side by side
-
-
-class Target(NamedTuple):
-    """A stored tensor of a plan, its variable, and that one's memory where it is written in place."""
-
-    stored: Tensor
-    variable: keras.Variable
-    memory: Array | None
+    from fanin.transfer import Distances
 
 
 def plan(model: keras.Layer, recipe: PlanLike, *, seed: int | None = None) -> Plan:
@@ -45,7 +31,8 @@ def plan(model: keras.Layer, recipe: PlanLike, *, seed: int | None = None) -> Pl
         Built: by an input shape, or by a call.
     recipe : str, Initializer, Recipe, Plan or Path
         A recipe's name (``"gpt2"``), an initializer or its name (``"he_normal"``: it fills kernels, the rest
-        starts neutral), a `fanin.Recipe`, a TOML or JSON file of one, or a plan or its file.
+        starts neutral), a `fanin.Recipe`, a TOML or JSON file of one, or a plan or its file. ``"keep"``
+        tells how the model is stored, its state too: the `source` of a transfer.
     seed : int
         0 .. 2**64 - 1; a plan has its own.
 
@@ -68,7 +55,10 @@ def plan(model: keras.Layer, recipe: PlanLike, *, seed: int | None = None) -> Pl
     >>> plan(conv, "glorot_uniform", seed=0)["weight"].fans
     Fans(fan_in=288, fan_out=576)
     """
-    return planned(describe(model).model, recipe, seed)
+    described = describe(model)
+    if recipe == KEEP:
+        return kept(with_state(described).model)
+    return planned(described.model, recipe, seed)
 
 
 def initialize(model: keras.Layer, recipe: PlanLike, *, seed: int | None = None) -> Plan:
@@ -96,8 +86,157 @@ def initialize(model: keras.Layer, recipe: PlanLike, *, seed: int | None = None)
     """
     described = describe(model)
     made = planned(described.model, recipe, seed)
-    _apply(made, described)
+    if has_buffers(made):  # of a transfer
+        write_all(made, with_state(described))
+    else:
+        apply(made, described)
     return made
+
+
+def verify(model: keras.Layer, plan: Plan | str | Path) -> list[Mismatch]:
+    """Where a model's values are not those of a plan, bit for bit; nothing if it is as it was initialized.
+
+    Parameters
+    ----------
+    model : keras.Model or keras.Layer
+        Built.
+    plan : Plan or path
+        What it should hold; of a transfer its state, too.
+
+    Returns
+    -------
+    list of Mismatch
+        For each tensor that differs its path, the first element that does, and both values.
+
+    Raises
+    ------
+    PlanError
+        When the plan is for another model.
+
+    Examples
+    --------
+    >>> layer = keras.layers.Dense(2)
+    >>> layer.build((None, 3))
+    >>> applied = initialize(layer, "zeros", seed=0)
+    >>> verify(layer, applied)
+    []
+    >>> changed = layer.kernel.assign([[0, 0], [0, 0.5], [0, 0]])
+    >>> print(verify(layer, applied)[0].what)
+    0.5, planned 0.0
+    """
+    return list(differences(plan if isinstance(plan, Plan) else Plan.from_file(plan), model))
+
+
+def transfer(
+    model: keras.Layer,
+    checkpoint: str | Path,
+    recipe: "RecipeLike | None" = None,
+    *,
+    seed: int | None = None,
+    rename: Mapping[str, str] | None = None,
+    adapt: Mapping[str, Any] | None = None,
+    source: Plan | str | Path | None = None,
+    layout: Literal["oi", "io"] | None = None,
+    inside: str | None = None,
+    allow_nonfinite: bool = False,
+    digests: bool = True,
+    dry_run: bool = False,
+) -> Plan:
+    """Load what a checkpoint has, draw what it lacks: each parameter and all state is accounted for.
+
+    All values are made and checked before one variable is changed. State that the checkpoint lacks, such as
+    the seed of a dropout, stays as it is.
+
+    Parameters
+    ----------
+    model : keras.Model or keras.Layer
+        Built.
+    checkpoint : path
+        A file or folder of any format that `fanin.checkpoints.open` reads.
+    recipe : optional
+        As for `plan`, for what the checkpoint lacks; without one, that is an error.
+    seed : int, optional
+        Needed where something is drawn.
+    rename : mapping, optional
+        Keys of the checkpoint to the model's: fronts, or globs such as ``{"encoder/*": "backbone/*"}``.
+    adapt : mapping, optional
+        For names or paths by glob, the first that fits: a key of `fanin.transfer.ADAPTERS`, ``(adapter,
+        options)``, several in a list, ``"draw"``, ``"keep"``, or ``"stack"`` for another number of layers.
+    source : Plan or path, optional
+        Of the model that the checkpoint is of, in any framework (``plan(old, "keep")``): fused, split,
+        transposed and differently named tensors find their places by canonical names.
+    layout : "oi" or "io", optional
+        How kernels are stored in the checkpoint, if not as in Keras: PyTorch's are "oi".
+    inside : str, optional
+        `key` of `fanin.checkpoints.open`.
+    allow_nonfinite, digests
+        As for `fanin.transfer.resolve`.
+    dry_run : bool
+        Change nothing, return the plan.
+
+    Returns
+    -------
+    Plan
+        Rows are ``taken``, ``adapted``, ``draw``, ``constant`` or ``keep``; ``unexpected`` lists the keys
+        that were not used. `verify` compares a model with it.
+
+    Raises
+    ------
+    PlanError, ArgumentError, CheckpointError
+        Before anything is changed.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> head = keras.layers.Dense(5, name="head")
+    >>> new = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="body"), head])
+    >>> old = {"body/kernel": np.ones((3, 2), np.float32), "body/bias": np.ones(2, np.float32)}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/old.npz", **old)
+    ...     made = transfer(new, f"{folder}/old.npz", "he_normal", seed=0)
+    >>> [(row.name, row.source) for row in made.rows]
+    [('body.weight', 'taken'), ('body.bias', 'taken'), ('head.weight', 'draw'), ('head.bias', 'constant')]
+    >>> bool(keras.ops.all(new.layers[0].kernel == 1))
+    True
+    """
+    from fanin.transfer import resolve
+
+    described = with_state(describe(model))
+    made = resolve(
+        described.model,
+        checkpoint,
+        recipe,
+        seed=seed,
+        rename=rename,
+        adapt=adapt,
+        source=source,
+        layout=layout,
+        inside=inside,
+        allow_nonfinite=allow_nonfinite,
+        digests=digests,
+    )
+    if not dry_run:
+        write_all(made, described)
+    return made
+
+
+def distance(model: keras.Layer, plan: Plan | str | Path) -> "Distances":
+    """How far a model's parameters are from where a plan started them; the start is made again.
+
+    Examples
+    --------
+    >>> layer = keras.layers.Dense(2, use_bias=False)
+    >>> layer.build((None, 3))
+    >>> applied = initialize(layer, "ones", seed=0)
+    >>> changed = layer.kernel.assign(layer.kernel * 1.5)
+    >>> distance(layer, applied).total
+    0.5
+    """
+    from fanin.transfer import begun, moved
+
+    if not isinstance(plan, Plan):
+        plan = Plan.from_file(plan)
+    return moved(plan, begun(plan), reader(plan, model))
 
 
 def trace(
@@ -148,6 +287,7 @@ def trace(
 
     Examples
     --------
+    >>> import numpy as np
     >>> layers = [keras.Input((8,)), keras.layers.Dense(32, "relu", name="hidden"), keras.layers.Dense(4)]
     >>> found = trace(keras.Sequential(layers), np.linspace(-1, 1, 64).reshape(8, 8))
     >>> [(step.name, step.kind, step.inputs, step.after.units) for step in found.operations]
@@ -193,6 +333,7 @@ def audit(
 
     Examples
     --------
+    >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((64,)), *(keras.layers.Dense(64, "relu") for _ in range(30))])
     >>> planned = initialize(model, "lecun_normal", seed=0)
     >>> batch = np.random.default_rng(0).standard_normal((64, 64))
@@ -223,11 +364,12 @@ def calibrate(
     Parameters
     ----------
     model, batch
-        As for `trace`.
+        As for `trace`. Of the batch ``"analytic"`` and ``"residual_scaling"`` look at shapes alone: where the
+        model has one input that says its shape it may be None.
     method : str
-        ``"lsuv"``, ``"weight_norm"``, ``"krahenbuhl_within"``, ``"krahenbuhl_between"``, ``"analytic"``
-        (which looks at the batch's shapes alone), ``"jacobian"`` or ``"head"``: the functions of
-        `fanin.calibrate`, which say what options they take.
+        ``"lsuv"``, ``"weight_norm"``, ``"krahenbuhl_within"``, ``"krahenbuhl_between"``, ``"analytic"``,
+        ``"jacobian"``, ``"residual_scaling"`` or ``"head"``: the functions of `fanin.calibrate`, which say
+        what options they take.
     plan : Plan or path, optional
         That the model was initialized with: then ``result.plan`` is one that makes the calibrated values.
         Without it the result has the factors alone.
@@ -248,6 +390,7 @@ def calibrate(
 
     Examples
     --------
+    >>> import numpy as np
     >>> layers = [keras.Input((8,)), keras.layers.Dense(32, "tanh"), keras.layers.Dense(4)]
     >>> model = keras.Sequential(layers)
     >>> planned = initialize(model, "lecun_normal", seed=0)
@@ -257,76 +400,9 @@ def calibrate(
     {'dense': 1.0}
     """
     from fanin.calibrate import calibrated, checked
-    from fanin.keras._calibrate import Engine
+    from fanin.keras._calibrate import Engine, example
 
-    checked(method, options, () if batch is None else batch)
+    checked(method, options, batch)
     base = Plan.from_file(plan) if isinstance(plan, str | Path) else plan
-    return calibrated(Engine(model, batch, seed), method, base, options, model)
-
-
-def _apply(made: Plan, described: Described) -> None:
-    targets = []
-    for stored, mine in paired(made, described.model):
-        if made.sets(stored.path):
-            variable = described.variables[mine.path]
-            if getattr(variable.value, "is_meta", False):
-                name = stored.pieces[0].name
-                raise PlanError(f"{name!r} is on the meta device; build the model on another")
-            targets.append(Target(stored, variable, own_memory(variable)))
-    _check_apart(targets)
-    for target in targets:
-        if target.memory is not None:
-            written(target.variable)
-    for group in _groups(targets):
-        values = _room(made, group)
-        jobs = [
-            (made.coupled(target.stored.path), partial(made.fill, target.stored.path, out=out))
-            for target, out in zip(group, values, strict=True)
-        ]
-        threads.run_all(job for coupled, job in jobs if not coupled)
-        for coupled, job in jobs:
-            if coupled:
-                job()
-        pairs = zip(group, values, strict=True)
-        put([(target.variable, out) for target, out in pairs if target.memory is None])
-
-
-def _check_apart(targets: list[Target]) -> None:
-    """Refuse two variables in one memory, as those around one parameter of PyTorch: it would be set twice."""
-    seen: dict[int, str] = {}
-    for target in targets:
-        if target.memory is not None:
-            name = target.stored.pieces[0].name
-            first = seen.setdefault(target.memory.__array_interface__["data"][0], name)
-            if first != name:
-                raise PlanError(
-                    f"{first!r} and {name!r} lie in the same memory, but not as one variable; keep one of "
-                    f"them: ({name!r}, 'keep')"
-                )
-
-
-def _groups(targets: list[Target]) -> Iterator[list[Target]]:
-    """Variables made side by side, one in a thread: as many as need `TOGETHER` bytes of new memory."""
-    group: list[Target] = []
-    room = TOGETHER
-    for target in targets:
-        shape, dtype = target.stored.shape, as_dtype(target.stored.dtype)
-        size = math.prod(shape) * dtype.itemsize if target.memory is None else 0
-        if group and size > room:
-            yield group
-            group, room = [], TOGETHER
-        group.append(target)
-        room -= size
-    if group:
-        yield group
-
-
-def _room(made: Plan, group: list[Target]) -> list[Array]:
-    """Memory for the values of variables, with the present ones where the plan keeps them."""
-    fresh = [target for target in group if target.memory is None]
-    room = side_by_side([(target.stored.shape, as_dtype(target.stored.dtype)) for target in fresh])
-    for target, values in zip(fresh, room, strict=True):
-        if any(row.initializer is None for row, _ in made.parts(target.stored)):
-            np.copyto(values, keras.ops.convert_to_numpy(target.variable))
-    new = iter(room)
-    return [next(new) if target.memory is None else target.memory for target in group]
+    engine = Engine(model, example(model) if batch is None else batch, seed)
+    return calibrated(engine, method, base, options, model)

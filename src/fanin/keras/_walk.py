@@ -1,5 +1,6 @@
 """From a Keras layer to a `fanin.model.Model`: every parameter once, by its canonical name."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ Said: TypeAlias = dict[int, tuple[Piece, ...]]  # what layers say of a variable,
 
 @dataclass(frozen=True)
 class Place:
-    """A layer where it stands: its canonical name with a last dot, and what is said of it from above."""
+    """A layer where it stands: its canonical name with a last dot, and what it and those above say."""
 
     layer: keras.Layer
     name: str
@@ -45,10 +46,11 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Described:
-    """The facts of a model, and the variable of each stored tensor."""
+    """The facts of a model, the variable of each stored tensor, and all layers where they stand."""
 
     model: Model
     variables: Mapping[str, keras.Variable]
+    places: tuple[Place, ...]
 
 
 def describe(layer: keras.Layer) -> Described:
@@ -61,12 +63,13 @@ def describe(layer: keras.Layer) -> Described:
     """
     if not isinstance(layer, keras.Layer):
         raise PlanError(f"`model` must be a keras.Layer or keras.Model, got {type(layer).__name__}")
+    places = tuple(_places(Place(layer, "", None, None, {})))
     kept: dict[int, list[Slot]] = {}
-    for slot in _slots(Place(layer, "", None, None, {})):
+    for slot in itertools.chain.from_iterable(map(_slots, places)):
         kept.setdefault(id(slot.variable), []).append(slot)
     first = [min(slots, key=lambda slot: slot.order) for slots in kept.values()]
     names = [sorted({slot.pieces[0].name for slot in slots}) for slots in kept.values()]
-    paths = _paths([slot.variable for slot in first])
+    paths = paths_of([slot.variable for slot in first])
     stored = tuple(
         Tensor(
             path,
@@ -78,26 +81,31 @@ def describe(layer: keras.Layer) -> Described:
         for path, slot, known_as in zip(paths, first, names, strict=True)
     )
     variables = {path: slot.variable for path, slot in zip(paths, first, strict=True)}
-    return Described(Model(stored, _facts(stored)), variables)
+    return Described(Model(stored, _facts(stored)), variables, places)
 
 
 # --- walking -------------------------------------------------------------------------------------
 
 
-def _slots(place: Place) -> Iterator[Slot]:
-    """The parameters of a layer and of those in it: what can be trained, and what its type says is one."""
+def _places(place: Place) -> Iterator[Place]:
+    """A layer and those in it, parents first."""
     layer = place.layer
     _check(place)
-    said = _said(place) | place.said
-    for variable in layer._trainable_variables:
-        yield Slot(variable, said.get(id(variable)) or (_unknown(place, variable),))
+    place = replace(place, said=_said(place) | place.said)
+    yield place
     if not layer._layers:  # most: they need no names for what they hold
         return
     after = followers(layer)
     for child in children(layer):
         block = child.block if place.block is None else place.block
         activation = after.get(id(child.layer), place.activation if child.name == "" else None)
-        yield from _slots(Place(child.layer, place.name + child.name, block, activation, said))
+        yield from _places(Place(child.layer, place.name + child.name, block, activation, place.said))
+
+
+def _slots(place: Place) -> Iterator[Slot]:
+    """The parameters of a layer itself: what can be trained."""
+    for variable in place.layer._trainable_variables:
+        yield Slot(variable, place.said.get(id(variable)) or (_unknown(place, variable),))
 
 
 def _said(place: Place) -> Said:
@@ -170,7 +178,7 @@ def _dtype(slot: Slot) -> str:
     return str(dtype)
 
 
-def _paths(variables: list[keras.Variable]) -> list[str]:
+def paths_of(variables: list[keras.Variable]) -> list[str]:
     """Where Keras keeps variables; a path that several have is counted."""
     seen: Counter[str] = Counter()
     found = []

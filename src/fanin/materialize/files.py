@@ -96,7 +96,7 @@ def chunks_of(plan: Plan, files: tuple[File, ...]) -> Iterator[Chunk]:
 def identity(plan: Plan, files: tuple[File, ...]) -> str:
     """What two runs must share to write into the same files: the plan, and how it is laid out."""
     names = "".join(f"{file.name}:{file.size};" for file in files)
-    return hashlib.sha256((plan.identity() + names).encode()).hexdigest()
+    return hashlib.sha256((plan.identity(digests=True) + names).encode()).hexdigest()
 
 
 def _bytes(shape: tuple[int, ...], dtype: str) -> int:

@@ -8,20 +8,22 @@ index last. So a run that is killed goes on where it was, and what has a final n
 import contextlib
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from fanin.checkpoints.index import INDEX, index_text
+from fanin.checkpoints.index import INDEX, SINGLE, index_text
 from fanin.dtypes import as_dtype
 from fanin.errors import ArgumentError, CheckpointError
 from fanin.materialize.files import Chunk, File, chunks_of, files_of, final, identity
 from fanin.plan import Plan
 
+SUFFIX = ".safetensors"
 PARTIAL = ".fanin-partial"
 DONE, IDENTITY = "done", "identity"
 FLUSH = 1 << 28  # bytes between two times that the disk is asked to have them: what a killed run may redo
@@ -60,9 +62,10 @@ def materialize(
     plan : Plan
         Without kept values.
     folder : path
-        Made if it is not there; it must hold no other checkpoint.
+        Made if it is not there; it must hold no other checkpoint. A name that ends in ``.safetensors`` is one
+        file, which takes the place of what has that name when it is whole.
     max_shard_size : int
-        Bytes of a file; a tensor is never split.
+        Bytes of a file in a folder; a tensor is never split.
     workers : int
         Threads that make and write.
     part : (int, int)
@@ -86,6 +89,10 @@ def materialize(
     if workers < 1:
         raise ArgumentError(f"`workers` must be >= 1, got {workers}")
     folder = Path(folder)
+    if folder.suffix == SUFFIX and of > 1:
+        raise ArgumentError(f"`part` {mine}/{of}: {folder.name} is one file; parts need a folder")
+    if folder.suffix == SUFFIX:
+        return _one_file(plan, folder, workers, resume, on_progress)
     files = files_of(plan, max_shard_size)
     chunks = list(chunks_of(plan, files))
     total = sum(chunk.size for chunk in chunks)
@@ -105,6 +112,27 @@ def materialize(
     if finished:
         work.finish(folder, index_text({n: f.name for f in files for n in f.tensors}, total))
     return Written(names, total, wrote, finished)
+
+
+def _one_file(plan: Plan, file: Path, workers: int, resume: bool, on_progress: Progress | None) -> Written:
+    """Write a folder beside the file, and move what is in it."""
+    if file.is_dir():
+        raise CheckpointError(f"{file}: is a folder; choose another name")
+    folder = file.with_name(f".{file.name}{PARTIAL}")
+    if (folder / SINGLE).exists():  # of a run that was killed at its very end, perhaps of another plan
+        shutil.rmtree(folder)
+    written = materialize(
+        plan,
+        folder,
+        max_shard_size=sys.maxsize,
+        workers=workers,
+        resume=resume,
+        on_progress=on_progress,
+    )
+    os.replace(folder / SINGLE, file)
+    _sync_folder(file.parent)
+    shutil.rmtree(folder)
+    return replace(written, files=(file.name,))
 
 
 def _is_whole(folder: Path, files: tuple[File, ...]) -> bool:

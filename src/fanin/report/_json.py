@@ -59,8 +59,12 @@ def decode(kind: Any, data: Any, where: str) -> Any:
             raise _misfit(where, data, "one of " + ", ".join(get_args(kind)))
         return data
     if kind is float:
-        if data in ("inf", "-inf", "nan") or (isinstance(data, int | float) and not isinstance(data, bool)):
-            return float(data)
+        number = isinstance(data, int | float) and not isinstance(data, bool)
+        try:
+            if number or data in ("inf", "-inf", "nan"):
+                return float(data)
+        except OverflowError as error:
+            raise _misfit(where, data, "a number that float64 can hold") from error
         raise _misfit(where, data, "a number")
     if type(data) is not kind:
         raise _misfit(where, data, kind.__name__)
@@ -73,6 +77,8 @@ def parse(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ArgumentError(f"line {error.lineno}: not JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:  # a number of too many digits; too deep
+        raise ArgumentError(f"not JSON that can be read ({error})") from error
 
 
 def _misfit(where: str, data: Any, expected: str) -> ArgumentError:

@@ -100,7 +100,7 @@ class Report:
             if found != SCHEMA:
                 raise ArgumentError(f"schema {found!r}; expected {SCHEMA!r}")
             report = msgspec.convert(data, cls, strict=False, str_keys=True)
-        except (ValueError, msgspec.ValidationError, FaninError) as error:
+        except (ValueError, RecursionError, msgspec.ValidationError, FaninError) as error:
             raise ArgumentError(f"{where}: {error}") from error
         if report.trace.schema != TRACE_SCHEMA:
             raise ArgumentError(

@@ -10,6 +10,7 @@ from fanin.report.comparison import Comparison, Outcome, Row
 from fanin.report.words import (
     RULES,
     accuracy,
+    learned_before,
     listing,
     name,
     number,
@@ -282,6 +283,7 @@ def _method(c: Comparison) -> str:
             f"{high:g}, the same {c.seeds} seeds and, seed for seed, the same batches in the same "
             "order. The best rate is chosen on the validation part, never on the test part.",
         ),
+        *([("Pretrained", learned_before(c))] if learned_before(c) else []),
         (
             "Stuck",
             "The mean test accuracy is less than a tenth of the way from a blind guess "

@@ -9,7 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from fanin.report.comparison import Comparison, Outcome, Row
-from fanin.report.words import accuracy, broken_rules, name, number, short_name, signs, ties
+from fanin.report.words import (
+    accuracy,
+    broken_rules,
+    learned_before,
+    name,
+    number,
+    short_name,
+    signs,
+    ties,
+)
 
 COLOURS: dict[Outcome, str] = {"learned": "green", "stuck": "yellow", "diverged": "red"}
 # Narrower terminals get the columns that matter most.
@@ -64,6 +73,8 @@ class _CompareTable:
         yield table
         if tied := ties(c):
             yield Text(tied)
+        if before := learned_before(c):
+            yield Text(before)
         yield Text(
             f"units: distinct units, of {c.width}. up, down: decades per layer by which signal "
             "and gradient grow before training. accuracy: on test examples, at the best rate; "

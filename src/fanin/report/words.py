@@ -96,6 +96,16 @@ def ties(comparison: "Comparison") -> str:
     return f"No difference detected between {'; '.join(pairs)}." if pairs else ""
 
 
+def learned_before(comparison: "Comparison") -> str:
+    """What the row `pretrained` is; empty without one."""
+    if all(row.expression != "pretrained" for row in comparison.rows):
+        return ""
+    return (
+        f"pretrained is he_normal after {comparison.steps} steps on the digits 0 to 4, at the rate that is "
+        f"best there, with a new head; then it is trained on the {comparison.task}, as all others are."
+    )
+
+
 def cause(row: "Row", comparison: "Comparison") -> str:
     """The gravest of the broken rules, with its number; empty when none is broken."""
     if row.outcome == "diverged" and row.breaks("forward-scale") and row.forward_drift > 0:

@@ -16,6 +16,7 @@ parameter  shape    role    rule         initializer  fan in, out      std  dtyp
 from fanin.fans import Axes as Axes
 from fanin.model import Piece as Piece
 from fanin.torch import init as init
+from fanin.torch._coordinates import coordinate_check as coordinate_check
 from fanin.torch._layers import layer as layer
 from fanin.torch._verbs import audit as audit
 from fanin.torch._verbs import calibrate as calibrate

@@ -1,7 +1,8 @@
 """Ranks that initialize a sharded model agree on what it is, before anything is written."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
@@ -48,6 +49,29 @@ def agree(plan: Plan) -> None:
         raise PlanError(f"ranks have the same parameters, but plan them differently; {HINT}")
     if len(stages) > 1:
         _check_apart(names, [[said.names for said in everyone].index(stage) for stage in stages])
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """An error of one rank is raised by all: what one refuses, none writes.
+
+    Raises
+    ------
+    PlanError
+        On the other ranks, naming it.
+    """
+    mine: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        mine = error
+    everyone: list[str | None] = [None] * dist.get_world_size()
+    _together(dist.all_gather_object, everyone, None if mine is None else str(mine))
+    if mine is not None:
+        raise mine
+    for rank, said in enumerate(everyone):
+        if said is not None:
+            raise PlanError(f"rank {rank}: {said}; nothing has been written")
 
 
 def _check_apart(names: list[str], speakers: list[int]) -> None:

@@ -1,22 +1,25 @@
 """From a plan to the memory of a module: everything is checked, then everything is written."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
 from fanin import threads
 from fanin._types import Array, Window
+from fanin.dtypes import is_finite
 from fanin.errors import PlanError
-from fanin.layout import moved
+from fanin.layout import moved, windows
 from fanin.materialize import Mismatch, first_difference
 from fanin.model import Tensor
 from fanin.plan import Plan
 from fanin.planning import paired
-from fanin.torch._agree import agree
+from fanin.torch._agree import agree, together
 from fanin.torch._buffers import Buffers, rebuild
 from fanin.torch._overlap import overlap
 from fanin.torch._parametrized import at_rest, hold, take, tried, with_memory
@@ -26,6 +29,7 @@ from fanin.torch._walk import Described, Slot
 
 Device: TypeAlias = str | int | torch.device
 PART = 1 << 24  # elements looked at together
+NEW = 1 << 20  # elements of new memory that one thread poisons, fills and looks at
 SMALL = 1 << 23  # elements below which a tensor is not worth dividing between threads
 
 
@@ -75,13 +79,17 @@ def apply(plan: Plan, described: Described, device: Device | None, buffers: Buff
     targets = list(_targets(plan, described))
     if any(target.sharded for target in targets):
         agree(plan)
-    for target in targets:
-        _check(plan, target, device)
-    _check_apart([target for target in targets if plan.sets(target.planned.path)])
-    rebuilt = rebuild(described.places, device, buffers)
     lost = [target for target in targets if target.lost]
-    puts = [_materialized(plan, target, device) for target in lost]
-    _set_all(plan, [target for target in targets if plan.sets(target.planned.path) and not target.lost])
+    alive = [target for target in targets if plan.sets(target.planned.path) and not target.lost]
+    with together() if plan.filed and any(target.sharded for target in targets) else nullcontext():
+        for target in targets:
+            _check(plan, target, device)
+        _check_apart([target for target in targets if plan.sets(target.planned.path)])
+        rebuilt = rebuild(described.places, device, buffers)
+        if plan.filed:
+            _look(plan, alive)
+        puts = _materialized(plan, lost, device)
+    _set_all(plan, alive)
     for put in puts:
         put()
     for buffer in rebuilt:
@@ -148,6 +156,21 @@ def _check_apart(targets: list[Target]) -> None:
         )
 
 
+def _look(plan: Plan, alive: list[Target]) -> None:
+    """Read what will be taken from files in place of present values; new memory can be dropped instead."""
+    from fanin.transfer import look
+
+    places = {target.planned.path: _windows_of(target) for target in alive}
+    look(plan, lambda path: places.get(path, []))
+
+
+def _windows_of(target: Target) -> list[Window]:
+    """What of a tensor is written here: of a sharded one, this rank's part."""
+    if target.parametrization is not None:
+        return [tuple(slice(0, size) for size in target.planned.shape)]
+    return [window for window, _ in local(target.value)[1]]
+
+
 def _try(plan: Plan, target: Target, device: Device | None = None) -> Any:
     """A copy of a parametrization that holds what the plan says."""
     said = ", ".join(dict.fromkeys(str(row.initializer) for row, _ in plan.parts(target.planned)))
@@ -206,17 +229,62 @@ def _set(plan: Plan, target: Target) -> None:
         hold(target.parametrization, _value(plan, target), plan.seed, target.name)
 
 
-def _materialized(plan: Plan, target: Target, device: Device | None) -> Callable[[], None]:
-    """What puts memory in place of none. A parameter is poisoned, filled, and checked for what was left."""
-    if target.parametrization is not None:
-        return partial(take, target.parametrization, _try(plan, target, device))
-    lost = target.value
-    parameter = with_local_memory(lost, device) if isinstance(lost, DTensor) else with_memory(lost, device)
-    local_memory(parameter).detach().fill_(float("nan"))
+def _materialized(plan: Plan, lost: list[Target], device: Device | None) -> list[Callable[[], None]]:
+    """What puts memory in place of none.
+
+    A parameter is poisoned, filled, and checked for what was left; but for one that is read from a file just
+    as it lies there, whole or not at all.
+    """
+    puts: list[Callable[[], None]] = []
+    parts: list[Callable[[], None]] = []
+    for target in lost:
+        if target.parametrization is not None:
+            puts.append(partial(take, target.parametrization, _try(plan, target, device)))
+            continue
+        value = target.value
+        parameter = (
+            with_local_memory(value, device) if isinstance(value, DTensor) else with_memory(value, device)
+        )
+        puts.append(partial(_put, target.slots, parameter))
+        if target.sharded or parameter.device.type != "cpu" or plan.coupled(target.planned.path):
+            _fill_new(plan, target, parameter)
+        else:  # by parts, each of which stays in the caches, in threads
+            check(parameter, target.name)
+            values = as_array(parameter.detach())
+            poisoned = not (plan.filed and _is_read(plan, target.planned.path))
+            for window in windows(values.shape, NEW if poisoned else SMALL):
+                place: Any = (..., *window)
+                parts.append(partial(_fill_part, plan, target.planned.path, window, values[place], poisoned))
+    threads.run_all(parts)
+    return puts
+
+
+def _fill_new(plan: Plan, target: Target, parameter: torch.Tensor) -> None:
+    memory = local_memory(parameter).detach()
+    memory.fill_(float("nan"))
     _write(plan, target, parameter)
-    if _has_nan(local_memory(parameter).detach()):
+    if _has_nan(memory) and not _may_be_nan(plan, target.planned.path):
         raise PlanError(f"{target.name!r} was not set completely")
-    return partial(_put, target.slots, parameter)
+
+
+def _is_read(plan: Plan, path: str) -> bool:
+    from fanin.transfer import lying
+
+    return lying(plan, path) is not None
+
+
+def _fill_part(plan: Plan, path: str, window: Window, out: Array, poisoned: bool) -> None:
+    if poisoned:
+        out[...] = np.nan
+    plan.fill(path, window=window, out=out)
+    if poisoned and not (is_finite(out) or _may_be_nan(plan, path)) and np.isnan(out).any():
+        raise PlanError(f"{path!r} was not set completely")
+
+
+def _may_be_nan(plan: Plan, path: str) -> bool:
+    """Whether a checkpoint was to be taken as it is."""
+    rows = (row.initializer for row, _ in plan.parts(plan.tensor(path)))
+    return any(getattr(initializer, "nonfinite", False) for initializer in rows)
 
 
 def _put(slots: tuple[Slot, ...], parameter: nn.Parameter) -> None:

@@ -211,10 +211,7 @@ class Recorder(TorchFunctionMode):
         return same.units if rank == signals[0].dim() or (draft.kind == "pool" and rank > 2) else -1
 
     def _made(self, draft: Draft, output: Any) -> None:
-        """Measure an operation's output, and let autograd tell of its gradient.
-
-        The hook is on the value as it is now: a function that writes over it later has a gradient of its own.
-        """
+        """Note an operation, its output measured."""
         made = [each for each in tensors(output) if is_signal(each) and each.grad_fn not in self._nodes]
         if not made or made[0].numel() == 0 or made[0].grad_fn is None:
             return
@@ -224,8 +221,15 @@ class Recorder(TorchFunctionMode):
         at = len(self.drafts)
         self.drafts.append(draft)
         self._nodes.update((each.grad_fn, at) for each in made)
-        draft.made(numbers(made[0]))
-        made[0].register_hook(self._gradient_hook(draft))  # type: ignore[no-untyped-call]
+        self._measure(draft, made[0])
+
+    def _measure(self, draft: Draft, output: Tensor) -> None:
+        """Measure an output, and let autograd tell of its gradient.
+
+        The hook is on the value as it is now: a function that writes over it later has a gradient of its own.
+        """
+        draft.made(numbers(output))
+        output.register_hook(self._gradient_hook(draft))  # type: ignore[no-untyped-call]
 
     def _gradient_hook(self, draft: Draft) -> Callable[[Tensor], None]:
         def hook(gradient: Tensor) -> None:

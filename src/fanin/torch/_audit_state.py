@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from torch.utils.checkpoint import CheckpointFunction
 from fanin.audit.drafts import generators
 
 CONTAINERS = (dict, list, set)
+ONE_AT_A_TIME = threading.RLock()  # hooks, generators and the stance are the whole process's
 
 
 @contextmanager
@@ -26,6 +28,7 @@ def as_trained(model: nn.Module, seed: int) -> Iterator[None]:
     """
     parameters = [each for each in model.parameters() if each.is_floating_point()]
     with ExitStack() as stack:
+        stack.enter_context(ONE_AT_A_TIME)
         stack.enter_context(_generators(parameters, seed))
         stack.enter_context(_attributes(model))
         stack.enter_context(_eager())

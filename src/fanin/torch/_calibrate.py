@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from fanin._types import Array
-from fanin.audit.drafts import Draft
+from fanin.audit.drafts import NOTHING, Draft
 from fanin.audit.trace import Trace
 from fanin.calibrate.engine import Correction, Seen, Visit
+from fanin.calibrate.example import entries, features, unknown
 from fanin.errors import CalibrationError, TraceError
 from fanin.model import Model
 from fanin.torch._audit import Run, _described
@@ -82,21 +84,17 @@ class Engine:
 
 
 def example(module: nn.Module) -> Tensor:
-    """A batch for a model that begins with a linear layer or an embedding: nobody looks at its values."""
+    """A batch for a model that begins with a linear layer or an embedding."""
     first = next((each for each in module.modules() if next(each.children(), None) is None), module)
     if isinstance(first, nn.Linear):
-        drawn = torch.randn(256, first.in_features, generator=torch.Generator().manual_seed(0))
-        return drawn.to(first.weight)
+        return torch.from_numpy(features([first.in_features])).to(first.weight)
     if isinstance(first, nn.Embedding):
-        return torch.arange(64, device=first.weight.device).remainder(first.num_embeddings).reshape(4, 16)
-    raise CalibrationError(
-        f"the model begins with {type(first).__name__}, which does not tell the shape of a batch; pass one, "
-        f"of which only shapes are used"
-    )
+        return torch.from_numpy(entries(first.num_embeddings)).to(first.weight.device)
+    raise unknown(type(first).__name__)
 
 
 class Showing(Recorder):
-    """Shows each output as it is made, before anything uses it."""
+    """Shows each output as it is made, before anything uses it; measures none."""
 
     def __init__(self, like: Recorder, visit: Visit) -> None:
         super().__init__(like._modules, like._leaves)
@@ -111,6 +109,12 @@ class Showing(Recorder):
         correction = self._visit(Seen(at, numbers(tensor), draft.units))
         if correction is not None:
             _correct(tensor, correction, draft.units)
+
+    def _measure(self, draft: Draft, output: Tensor) -> None:
+        draft.after = replace(NOTHING, shape=tuple(output.shape))  # by which later axes are told
+
+    def _look_at_inputs(self, draft: Draft, signals: list[Tensor], activation: str | None) -> None:
+        draft.units = self._axis(draft, signals)
 
     def _module_draft(self, module: nn.Module, name: str, kind: str, arguments: Any, *rest: Any) -> Draft:
         if kind == "recurrent":

@@ -1,6 +1,6 @@
 """A transfer plan and a module: parameters by the way of every plan, persistent buffers beside them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from fanin.torch._wrappers import wrapped
 
 
 class Kept(NamedTuple):
-    """A persistent buffer, and one of the places where it is kept."""
+    """A persistent buffer, or what a parametrization computes from, and one of the places that have it."""
 
     module: nn.Module
     attribute: str
@@ -34,7 +34,7 @@ class Kept(NamedTuple):
 
     @property
     def value(self) -> torch.Tensor:
-        return self.module._buffers[self.attribute]  # type: ignore[return-value]
+        return getattr(self.module, self.attribute)  # type: ignore[no-any-return]
 
 
 def persistent(described: Described) -> Mapping[str, tuple[Kept, ...]]:
@@ -50,10 +50,40 @@ def persistent(described: Described) -> Mapping[str, tuple[Kept, ...]]:
     return {slots[0].path: tuple(slots) for slots in found.values()}
 
 
-def with_buffers(described: Described) -> Model:
-    """A module's parameters and persistent buffers; running statistics without values have their start."""
+def originals(described: Described) -> dict[str, tuple[Kept, ...]]:
+    """What parametrized tensors are computed from, as a state dict names it: {path of the tensor: ...}."""
+    found = {}
+    for path, (slot, *_) in described.slots.items():
+        chain = slot.parametrization
+        if chain is None:
+            continue
+        front = f"{slot.path.removesuffix(slot.attribute)}parametrizations.{slot.attribute}."
+        keys = [(key, *key.rpartition(".")[::2]) for key in chain.state_dict()]
+        found[path] = tuple(
+            Kept(chain.get_submodule(owner), leaf, front + key, f"{slot.name}.{key}")
+            for key, owner, leaf in keys
+        )
+    return found
+
+
+def _slots(plan: Plan, described: Described) -> Mapping[str, tuple[Kept, ...]]:
+    """The buffers, and what else a plan sets as if it were one."""
+    planned = {tensor.path for tensor in plan.tensors}
+    computed_from = (kept for group in originals(described).values() for kept in group)
+    return {
+        **persistent(described),
+        **{kept.path: (kept,) for kept in computed_from if kept.path in planned},
+    }
+
+
+def with_buffers(described: Described, computed_from: Iterable[Kept] = ()) -> Model:
+    """A module's parameters and persistent buffers; running statistics without values have their start.
+
+    ``computed_from``: what of its parametrizations is to be set as if it were buffers.
+    """
     tensors = list(described.model.tensors)
-    for path, (first, *others) in persistent(described).items():
+    buffers = {**persistent(described), **{kept.path: (kept,) for kept in computed_from}}
+    for path, (first, *others) in buffers.items():
         buffer = first.value
         axes = Axes(tuple(range(buffer.ndim)), ())
         piece = Piece(first.name, BUFFER, type(first.module).__name__, axes, own=_start(first))
@@ -86,7 +116,7 @@ def _only(plan: Plan, wanted: Callable[[str], bool]) -> Plan:
 def write_all(plan: Plan, described: Described, device: Device | None, buffers: Buffers | None) -> None:
     """Write parameters and buffers. What buffers get is made first: then only memory is written."""
     weights, rest = split(plan)
-    slots = persistent(described)
+    slots = _slots(rest, described)
     values = {
         path: torch.from_numpy(_plain(rest, path)).view(slots[path][0].value.dtype)
         for path in slots
@@ -125,7 +155,7 @@ def _copy(buffer: torch.Tensor, value: torch.Tensor) -> None:
 
 def buffer_differences(plan: Plan, described: Described) -> Iterator[Mismatch]:
     """Where a module's buffers are not those of a plan."""
-    slots = persistent(described)
+    slots = _slots(plan, described)
     for tensor in plan.tensors:
         path = tensor.path
         if path not in slots:
@@ -147,14 +177,9 @@ def _values(tensor: torch.Tensor, window: Any) -> Array:
     return as_array(tensor[window].cpu())
 
 
-def readable(plan: Plan, described: Described) -> tuple[list[str], Callable[[str], Array]]:
-    """The parameters that a plan sets in a module, and their values by path."""
-    places = {
-        tensor.path: mine.path for tensor, mine in paired(plan, described.model) if plan.sets(tensor.path)
-    }
-    for row in plan.rows:
-        if row.path in places and row.initializer is None:
-            del places[row.path]  # a part of it began nobody knows where
+def reader(plan: Plan, described: Described) -> Callable[[str], Array]:
+    """A function that gives the present values of a parameter of a plan."""
+    places = {tensor.path: mine.path for tensor, mine in paired(split(plan)[0], described.model)}
 
     def read(path: str) -> Array:
         value = described.slots[places[path]][0].value.detach()
@@ -163,4 +188,4 @@ def readable(plan: Plan, described: Described) -> tuple[list[str], Callable[[str
         full = getattr(value, "full_tensor", None)
         return as_array((value if full is None else full()).cpu().contiguous())
 
-    return list(places), read
+    return read

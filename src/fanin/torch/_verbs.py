@@ -9,11 +9,19 @@ from torch import nn
 
 from fanin.materialize import Mismatch
 from fanin.plan import Plan
-from fanin.planning import PlanLike, planned
+from fanin.planning import PlanLike, has_buffers, kept, planned
+from fanin.recipe import KEEP
 from fanin.torch._apply import Device, apply, differences
 from fanin.torch._buffers import Buffers
 from fanin.torch._sharded import reshard
-from fanin.torch._transfer import buffer_differences, readable, split, with_buffers, write_all
+from fanin.torch._transfer import (
+    buffer_differences,
+    originals,
+    reader,
+    split,
+    with_buffers,
+    write_all,
+)
 from fanin.torch._walk import describe
 
 if TYPE_CHECKING:
@@ -33,7 +41,8 @@ def plan(model: nn.Module, recipe: PlanLike, *, seed: int | None = None, name_pr
         On any device; ``torch.device("meta")`` needs no memory for the weights.
     recipe : str, Initializer, Recipe, Plan or Path
         A recipe's name (``"gpt2"``), an initializer or its name (``"he_normal"``: it fills kernels, the rest
-        starts neutral), a `fanin.Recipe`, a TOML or JSON file of one, or a plan or its file.
+        starts neutral), a `fanin.Recipe`, a TOML or JSON file of one, or a plan or its file. ``"keep"``
+        tells how the model is stored, its persistent buffers too: the `source` of a transfer.
     seed : int
         0 .. 2**64 - 1; a plan has its own.
     name_prefix : str
@@ -58,7 +67,10 @@ def plan(model: nn.Module, recipe: PlanLike, *, seed: int | None = None, name_pr
     >>> plan(conv, "glorot_uniform", seed=0)["weight"].fans
     Fans(fan_in=288, fan_out=576)
     """
-    return planned(describe(model, name_prefix).model, recipe, seed)
+    described = describe(model, name_prefix)
+    if recipe == KEEP:
+        return kept(with_buffers(described))
+    return planned(described.model, recipe, seed)
 
 
 def initialize(
@@ -102,7 +114,10 @@ def initialize(
         reshard(model.modules())
     described = describe(model, name_prefix)
     made = planned(described.model, recipe, seed)
-    apply(made, described, device, buffers)
+    if has_buffers(made):  # of a transfer
+        write_all(made, described, device, buffers)
+    else:
+        apply(made, described, device, buffers)
     return made
 
 
@@ -151,7 +166,7 @@ def transfer(
     seed: int | None = None,
     rename: Mapping[str, str] | None = None,
     adapt: Mapping[str, Any] | None = None,
-    source: Plan | None = None,
+    source: Plan | str | Path | None = None,
     layout: Literal["oi", "io"] | None = None,
     inside: str | None = None,
     allow_nonfinite: bool = False,
@@ -181,9 +196,9 @@ def transfer(
     adapt : mapping, optional
         For names or paths by glob, the first that fits: a key of `fanin.transfer.ADAPTERS`, ``(adapter,
         options)``, several in a list, ``"draw"``, ``"keep"``, or ``"stack"`` for another number of layers.
-    source : Plan, optional
-        Of the model that the checkpoint is of, in any framework: fused, split, transposed and differently
-        named tensors find their places by canonical names.
+    source : Plan or path, optional
+        Of the model that the checkpoint is of, in any framework (``plan(old, "keep")``): fused, split,
+        transposed and differently named tensors find their places by canonical names.
     layout : "oi" or "io", optional
         How kernels are stored in the checkpoint, if not as in PyTorch.
     inside : str, optional
@@ -218,23 +233,28 @@ def transfer(
     >>> torch.equal(new[0].weight, old.weight)
     True
     """
-    from fanin.transfer import resolve
+    from fanin.transfer import names_in, resolve
 
     if isinstance(model, nn.Module):
         reshard(model.modules())
     described = describe(model, name_prefix)
+    saved = originals(described)
+    if saved:  # a checkpoint has them, or what is computed from them
+        names = names_in(checkpoint, rename, inside)
+        saved = {path: group for path, group in saved.items() if any(kept.path in names for kept in group)}
     made = resolve(
-        with_buffers(described),
+        with_buffers(described, (kept for group in saved.values() for kept in group)),
         checkpoint,
         recipe,
         seed=seed,
         rename=rename,
-        adapt=adapt,
+        adapt={**dict.fromkeys(saved, KEEP), **(adapt or {})},
         source=source,
         layout=layout,
         inside=inside,
         allow_nonfinite=allow_nonfinite,
         digests=digests,
+        values=dry_run,  # else they are looked at where, and as far as, they are written
     )
     if not dry_run:
         write_all(made, described, device, buffers)
@@ -255,12 +275,11 @@ def distance(model: nn.Module, plan: Plan | str | Path, *, name_prefix: str = ""
     weight               0.5        0.5
     all                  0.5
     """
-    from fanin.transfer import moved
+    from fanin.transfer import begun, moved
 
     if not isinstance(plan, Plan):
         plan = Plan.from_file(plan)
-    paths, read = readable(split(plan)[0], describe(model, name_prefix))
-    return moved(plan, paths, read)
+    return moved(plan, begun(plan), reader(plan, describe(model, name_prefix)))
 
 
 def trace(
@@ -384,11 +403,12 @@ def calibrate(
     Parameters
     ----------
     model, batch
-        As for `trace`. Only ``"analytic"`` takes None: of a model that begins with a linear layer or an
-        embedding, whose input has no other size to be told.
+        As for `trace`. Of the batch ``"analytic"`` and ``"residual_scaling"`` look at shapes alone: for a
+        model that begins with a linear layer or an embedding it may be None.
     method : str
         ``"lsuv"``, ``"weight_norm"``, ``"krahenbuhl_within"``, ``"krahenbuhl_between"``, ``"analytic"``,
-        ``"jacobian"`` or ``"head"``: the functions of `fanin.calibrate`, which say what options they take.
+        ``"jacobian"``, ``"residual_scaling"`` or ``"head"``: the functions of `fanin.calibrate`, which say
+        what options they take.
     plan : Plan or path, optional
         That the model was initialized with: then ``result.plan`` is one that makes the calibrated values.
         Without it the result has the factors alone.

@@ -37,6 +37,7 @@ def card(plan: Plan) -> str:
     | drawn | 1 | 6 | 100.0% |
     <BLANKLINE>
     """
+    plan.sign()
     return "\n".join(_lines(plan))
 
 
@@ -80,7 +81,8 @@ def _sources(taken: list[tuple[Row, Pretrained]]) -> Iterator[str]:
         for row, _ in adapted:
             yield f"| `{_cell(row.name)}` | {_cell(row.rule)} |"
         yield ""
-    digests = {key: digest for _, init in taken for key, digest in zip(init.keys, init.digests, strict=False)}
+    pairs = (zip(init.keys, init.digests or (), strict=False) for _, init in taken)
+    digests = dict(pair for each in pairs for pair in each)
     if digests:
         yield "<details><summary>SHA-256 of the tensors taken</summary>"
         yield ""

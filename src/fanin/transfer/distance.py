@@ -8,6 +8,7 @@ import numpy as np
 
 from fanin._types import Array
 from fanin.layout import windows
+from fanin.model import BUFFER
 from fanin.plan import Plan
 
 ELEMENTS = 1 << 22  # looked at together
@@ -35,6 +36,16 @@ class Distances:
         lines = [f"{'parameter':<{width}}  {'rms(w - w0)':>12}  {'relative':>9}"]
         lines += [f"{row.path:<{width}}  {row.rms:>12.4g}  {row.relative:>9.4g}" for row in self.rows]
         return "\n".join([*lines, f"{'all':<{width}}  {self.total:>12.4g}"])
+
+
+def begun(plan: Plan) -> list[str]:
+    """The paths of the parameters whose start a plan knows, all of it."""
+    return [
+        tensor.path
+        for tensor in plan.tensors
+        if tensor.pieces[0].role != BUFFER
+        and all(row.initializer is not None for row, _ in plan.parts(tensor))
+    ]
 
 
 def moved(plan: Plan, paths: Iterable[str], read: Callable[[str], Array]) -> Distances:

@@ -4,10 +4,13 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fanin.errors import ArgumentError, near
 
 ALIKE = 0.6  # of `difflib`, from which two names may be meant for one another
+# One of several tensors that a weight is computed from (weight_norm, spectral_norm), and not that weight.
+COMPUTED = re.compile(r"\.parametrizations\.|\bweight_(g|v|orig)$")
 WILD = re.compile(r"([*?])")
 
 
@@ -72,6 +75,20 @@ def _changed(key: str, old: str, new: str) -> str | None:
     return f"{new.removesuffix('.')}.{rest}" if new else rest
 
 
+def also(metadata: Mapping[str, Any], *, places: bool) -> dict[str, str]:
+    """What a file calls tensors besides their keys: {name: key}, where a name is one tensor's.
+
+    TensorFlow's has the names of the variables. With ``places`` those in a file of Keras, which tells layers
+    by class and number alone: they are for the very model that wrote it.
+
+    >>> also({"full_names": {"model/0": "dense/kernel"}}, places=False)
+    {'dense/kernel': 'model/0'}
+    """
+    pairs = [*metadata.get("full_names", {}).items(), *(metadata.get("places", {}).items() if places else ())]
+    counts = Counter(name for _, name in pairs)
+    return {name: key for key, name in pairs if counts[name] == 1}
+
+
 def suggested(
     missing: Mapping[str, tuple[int, ...]], unexpected: Mapping[str, tuple[int, ...]], most: int = 4
 ) -> dict[str, str]:
@@ -83,7 +100,10 @@ def suggested(
     {'module.': ''}
     >>> suggested({"fc1.weight": (2, 3)}, {"fc_1.weight": (2, 3), "fc1_weight": (3, 2)})
     {'fc_1.weight': 'fc1.weight'}
+    >>> suggested({"fc.weight": (2, 3)}, {"fc.weight_g": (2, 1), "fc.weight_v": (2, 3)})
+    {}
     """
+    unexpected = {key: its for key, its in unexpected.items() if not COMPUTED.search(key)}
     fronts: Counter[tuple[str, str]] = Counter()
     ends: dict[str, list[str]] = {}
     for key in unexpected:

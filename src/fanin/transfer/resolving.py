@@ -2,15 +2,14 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from fanin import plan as plans
-from fanin import recipes, threads
+from fanin import recipes
 from fanin.errors import ArgumentError, FaninError, PlanError, near
 from fanin.fans import IO, OI, Axes
 from fanin.initializers import Zeros
@@ -20,14 +19,15 @@ from fanin.recipe import KEEP, Recipe, Rule, named
 from fanin.recipes import RecipeLike
 from fanin.streams import check_seed
 from fanin.transfer.adapters import ADAPTERS, ALWAYS, DRAWING, would_do
-from fanin.transfer.names import renamed, suggested
+from fanin.transfer.looking import look
+from fanin.transfer.names import also, renamed, suggested
 from fanin.transfer.pretrained import Part, Pretrained, step_of
-from fanin.transfer.sources import Source, is_finite, opened
+from fanin.transfer.recurrent import beside, is_first, is_inner
+from fanin.transfer.sources import Source, opened
 
 Adapt: TypeAlias = Mapping[str, Any]
 SHOWN = 4  # of what is missing, in an error
 STACK = ("spread", "repeat", "interpolate")
-MAPPED = ("safetensors", "torch")  # kinds whose tensors cost no memory before they are used
 UNSET = Zeros()  # by identity: what no rule of a recipe is for
 LAYOUTS = {"oi": OI, "io": IO}
 
@@ -44,12 +44,20 @@ class Change:
 
 @dataclass(frozen=True)
 class Found:
-    """Where a parameter is in a checkpoint: the key, which part of it, its shape and outputs there."""
+    """Where a parameter is in a checkpoint: the key, which part of it, its shape and how that is made up."""
 
     key: str
-    part: Part | None
+    part: Part | tuple[Part, ...] | None
     shape: tuple[int, ...]  # canonical
     merged: tuple[int, ...]  # outputs, inputs, field
+    counts: tuple[int, int]  # of the axes that are outputs, and inputs
+
+
+def names_in(
+    checkpoint: str | Path, rename: Mapping[str, str] | None = None, inside: str | None = None
+) -> dict[str, str]:
+    """The names in a checkpoint after renaming, and its own keys."""
+    return renamed(opened(os.path.abspath(checkpoint), inside).checkpoint.tensors, rename or {})
 
 
 def resolve(
@@ -60,11 +68,12 @@ def resolve(
     seed: int | None = None,
     rename: Mapping[str, str] | None = None,
     adapt: Adapt | None = None,
-    source: Plan | Model | None = None,
+    source: Plan | Model | str | Path | None = None,
     layout: Literal["oi", "io"] | None = None,
     inside: str | None = None,
     allow_nonfinite: bool = False,
     digests: bool = True,
+    values: bool = True,
 ) -> Plan:
     """What each parameter and buffer of a model takes from a checkpoint, and what the recipe draws.
 
@@ -84,9 +93,11 @@ def resolve(
         For names or paths by glob, the first that fits: an adapter, ``(adapter, options)``, several in a
         list, ``"draw"``, ``"keep"``, or ``("stack", {"how": ...})`` for another number of layers. Adapters
         other than `transpose` and `classes` are for shapes that differ and leave others alone.
-    source : Plan or Model, optional
+    source : Plan, path or Model, optional
         Of the model that the checkpoint is of, in any framework: says how each tensor is stored, fused and
-        called; parameters are then paired by their canonical names.
+        called; parameters are then paired by their canonical names. The plan by the recipe ``"keep"`` has
+        buffers too, and the names that Keras's files use. Of a recurrent gate's two biases, one that the
+        model lacks is added to the other, one that the source lacks is zero.
     layout : "oi" or "io", optional
         How kernels are stored in the checkpoint, when not as in the model: "io" is Keras's, Flax's and
         TensorFlow's (field, in, out).
@@ -95,18 +106,21 @@ def resolve(
     allow_nonfinite : bool
         Take NaN and infinities, too.
     digests : bool
-        Whether rows hold the SHA-256 of what they take; that takes longer than loading.
+        Whether the plan, when it is saved, holds the SHA-256 of each tensor it takes.
+    values : bool
+        Whether to `look` at what is taken. Not needed where it will be written into new memory, which is
+        dropped after an error.
 
     Raises
     ------
     PlanError
-        When something is missing, has another shape, or does not fit its dtype.
+        When something is missing, has another shape, is not finite, or does not fit its dtype.
     CheckpointError
         When the checkpoint is damaged.
     """
     file = os.path.abspath(checkpoint)
     opened_source = opened(file, inside)
-    names = renamed(opened_source.checkpoint.tensors, rename or {})
+    names = names_in(file, rename, inside)
     changes = [_change(glob, what) for glob, what in (adapt or {}).items()]
     base = _drawn(model, recipe, 0 if seed is None else check_seed(seed))
     unpadded = {tensor.path: tensor for tensor in base.tensors}
@@ -121,10 +135,12 @@ def resolve(
         for piece in tensor.pieces:
             for member in piece.members(tensor.shape):
                 row = base[member.name] if piece.role != BUFFER else _kept(tensor, piece, member)
-                change = next((each for each in changes if _fits(each.glob, row)), None)
+                change = next((each for each in changes if _fits(each.glob, row, tensor)), None)
                 hits |= {change.glob} if change else set()
                 found, keys = finder.search(tensor, piece, member, change)
                 used |= keys
+                if found is None and change is None and finder.is_summed(member.name):
+                    row = replace(row, initializer=Zeros(), source="constant", rule="its sum is in bias_ih")
                 if change is not None and change.what == KEEP:
                     row = replace(
                         row, initializer=None, source=KEEP, mean=None, std=None, rule=f"adapt {change.glob}"
@@ -148,17 +164,19 @@ def resolve(
                 {name: tensors[key].shape for name, key in names.items() if key in unexpected},
             )
         )
-    _look(opened_source, [found.key for *_, found in wanted], allow_nonfinite, digests)
     taken = {}
     for row, tensor, change, found in wanted:
         taken[row.name] = _taken(
-            file, opened_source, row, tensor, change, found, seed, inside, allow_nonfinite, digests, finder
+            file, opened_source, row, tensor, change, found, inside, allow_nonfinite, digests, finder
         )
     final = tuple(taken.get(row.name, row) for row in rows)
     if any(_draws(row) for row in final):
         seed = check_seed(seed)
     name = base.recipe if any(_draws(row) for row in final) else "transfer"
-    return Plan(seed or 0, name, model.tensors, final, dict(model.facts), unexpected=unexpected)
+    plan = Plan(seed or 0, name, model.tensors, final, dict(model.facts), unexpected=unexpected)
+    if values:
+        look(plan)
+    return plan
 
 
 def _change(glob: str, what: Any) -> Change:
@@ -197,8 +215,8 @@ def _check_used(changes: list[Change], hits: set[str], rows: list[Row]) -> None:
             raise ArgumentError(f"`adapt` {change.glob!r} fits no parameter; {known}")
 
 
-def _fits(glob: str, row: Row) -> bool:
-    return fnmatchcase(row.name, glob) or fnmatchcase(row.path, glob)
+def _fits(glob: str, row: Row, tensor: Tensor) -> bool:
+    return any(fnmatchcase(name, glob) for name in (row.name, row.path, *tensor.ties))
 
 
 def _drawn(model: Model, recipe: "RecipeLike | None", seed: int) -> Plan:
@@ -233,9 +251,11 @@ def _kept(tensor: Tensor, piece: Piece, member: Member) -> Row:
     )  # fmt: skip
 
 
-def _stored(source: Plan | Model | None) -> dict[str, tuple[Tensor, Piece, Member]] | None:
+def _stored(source: Plan | Model | str | Path | None) -> dict[str, tuple[Tensor, Piece, Member]] | None:
     if source is None:
         return None
+    if isinstance(source, str | Path):
+        source = Plan.from_file(source)
     return {
         member.name: (tensor, piece, member)
         for tensor in source.tensors
@@ -258,9 +278,17 @@ class _Finder:
         if layout is not None and layout not in LAYOUTS:
             raise ArgumentError(f"`layout` {layout!r}; expected one of {', '.join(sorted(LAYOUTS))}")
         self.tensors, self.source = source.checkpoint.tensors, source
-        self.names, self.stored = names, stored
+        said = source.checkpoint.metadata
+        self.names, self.stored = also(said, places=stored is not None) | names, stored
+        self.by_ties = "places" in said  # a file of Keras, which has no variable's own path
         self.axes = None if layout is None else LAYOUTS[layout]
         self.paths = {path for tensor in model.tensors for path in (tensor.path, *tensor.ties)}
+        self.members = {
+            member.name
+            for tensor in model.tensors
+            for piece in tensor.pieces
+            for member in piece.members(tensor.shape)
+        }
         self.blends: dict[str, tuple[tuple[str, float], ...]] = {}
 
     def search(
@@ -274,9 +302,11 @@ class _Finder:
 
     def find(self, tensor: Tensor, piece: Piece, member: Member, stack: str | None) -> Found | None:
         """None where the checkpoint has no such parameter."""
+        if self.stored is not None and stack is not None:
+            return self._stacked(member, piece.block, stack, self.stored)
         if self.stored is not None:
             return self._by_source(member)
-        for path in (tensor.path, *tensor.ties):
+        for path in self.known(tensor):
             if (place := self._place(path, piece.block, stack)) is not None:
                 return self._found(place, tensor, piece, member)
         if (place := self._place(member.name, piece.block, stack)) is not None:
@@ -285,15 +315,15 @@ class _Finder:
 
     def set_aside(self, tensor: Tensor, member: Member) -> set[str]:
         """The keys of a parameter that is not to be taken."""
-        paths = (tensor.path, *tensor.ties, member.name)
+        paths = (*self.known(tensor), member.name)
         return {self.names[path] for path in paths if path in self.names}
 
     def aliases(self, tensor: Tensor, found: Found) -> set[str]:
         """The keys that hold the same tensor as one that was found."""
         keys = {key for key, _ in self.blends.get(found.key, ((found.key, 1.0),))}
-        tied = {self.names[path] for path in (tensor.path, *tensor.ties) if path in self.names}
+        tied = {self.names[path] for path in self.known(tensor) if path in self.names}
         for other in sorted(tied - keys) if found.key in tied and tensor.ties else ():
-            if self.source.digest(other) != self.source.digest(found.key):
+            if not self.source.same(other, found.key):
                 raise PlanError(
                     f"{tensor.path!r} is one tensor of the model, but the checkpoint has {found.key!r} and "
                     f"{other!r} with different values; rename one of them away"
@@ -301,10 +331,28 @@ class _Finder:
             keys.add(other)
         return keys
 
-    def _place(self, name: str, block: int | None, stack: str | None) -> str | None:
-        if stack is None or block is None:
-            return self.names.get(name)
-        words = name.split(".")
+    def known(self, tensor: Tensor) -> tuple[str, ...]:
+        """The names by which a checkpoint may have a stored tensor."""
+        if self.by_ties and any(name in self.names for name in tensor.ties):
+            return tensor.ties
+        return (tensor.path, *tensor.ties)
+
+    def is_summed(self, name: str) -> bool:
+        """Whether it is the second bias of a gate that has one bias in the source: the sum of both."""
+        other = beside(name)
+        return (
+            self.stored is not None
+            and other is not None
+            and is_first(other)
+            and name not in self.stored
+            and other in self.stored
+        )
+
+    def _layers(
+        self, name: str, block: int | None, stack: str | None, there: Collection[str], here: Collection[str]
+    ) -> tuple[tuple[str, float], ...]:
+        """The names that a parameter starts from, with weights: its own, or those in layers before it."""
+        words = [] if stack is None or block is None else name.split(".")
         for at, word in enumerate(words):
             if word != str(block):
                 continue
@@ -312,20 +360,25 @@ class _Finder:
             def of(index: int, at: int = at) -> str:
                 return ".".join([*words[:at], str(index), *words[at + 1 :]])
 
-            old = _count(self.names, of)
-            new = max(_count(self.paths, of), block + 1)
-            if old:
-                blend = tuple(
-                    (self.names[of(layer)], weight) for layer, weight in layers(block, old, new, stack)
-                )
-                first = (
-                    blend[0][0]
-                    if len(blend) == 1
-                    else " + ".join(f"{weight:g} {key}" for key, weight in blend)
-                )
-                self.blends[first] = blend
-                return first
-        return self.names.get(name)
+            old = _count(there, of)
+            if old and block is not None and stack is not None:
+                new = max(_count(here, of), block + 1)
+                return tuple((of(layer), weight) for layer, weight in layers(block, old, new, stack))
+        return ((name, 1.0),)
+
+    def _place(self, name: str, block: int | None, stack: str | None) -> str | None:
+        chosen = self._layers(name, block, stack, self.names, self.paths)
+        if not all(each in self.names for each, _ in chosen):
+            return None
+        return self._blended(tuple((self.names[each], weight) for each, weight in chosen))
+
+    def _blended(self, blend: tuple[tuple[str, float], ...]) -> str:
+        """What one key or several with weights are called."""
+        if len(blend) == 1:
+            return blend[0][0]
+        said = " + ".join(f"{weight:g} {key}" for key, weight in blend)
+        self.blends[said] = blend
+        return said
 
     def _shape(self, key: str) -> tuple[int, ...]:
         shapes = {self.tensors[each].shape for each, _ in self.blends.get(key, ((key, 1.0),))}
@@ -336,6 +389,11 @@ class _Finder:
     def _found(self, key: str, tensor: Tensor, piece: Piece, member: Member) -> Found:
         shape = self._shape(key)
         alone = piece.is_all and len(tensor.pieces) == 1
+        if self.axes is not None and not (alone and piece.axes.plain and "transpose" not in piece.layer):
+            raise PlanError(
+                f"{member.name!r}: `layout` does not tell how {key!r} holds what is fused, stacked or "
+                f"transposed ({piece.layer}); give `source`, a plan of the model that the checkpoint is of"
+            )
         if alone and (piece.axes.plain or shape == member.shape):
             return self._plain(key, piece, member.name, member.axes)
         if shape != tensor.shape and not piece.is_all:
@@ -357,12 +415,53 @@ class _Finder:
             return _at(key, None, Member(name, shape, axes))
         return _at(key, Part(self.axes, name, name), Member(name, shape, self.axes))
 
-    def _by_source(self, member: Member) -> Found | None:
-        assert self.stored is not None
-        if member.name not in self.stored:
+    def _stacked(
+        self, member: Member, block: int | None, stack: str, stored: Collection[str]
+    ) -> Found | None:
+        """Where the source has what a parameter of another number of layers starts from."""
+        chosen = self._layers(member.name, block, stack, stored, self.members)
+        found = [each for each in (self._there(name) for name, _ in chosen) if each is not None]
+        if len(found) < len(chosen):
             return None
-        tensor, piece, there = self.stored[member.name]
-        key = next((self.names[path] for path in (tensor.path, *tensor.ties) if path in self.names), None)
+        if len(found) == 1:
+            return found[0]
+        if len({each.shape for each in found}) > 1:
+            raise PlanError(f"{member.name!r}: {' and '.join(name for name, _ in chosen)} differ in shape")
+        key = self._blended(
+            tuple((each.key, weight) for each, (_, weight) in zip(found, chosen, strict=True))
+        )
+        parts = tuple(each.part for each in found if isinstance(each.part, Part))
+        return replace(found[0], key=key, part=parts)
+
+    def _by_source(self, member: Member) -> Found | None:
+        found, other = self._there(member.name), beside(member.name)
+        if found is None or other is None or other in self.members or not is_first(member.name):
+            return found
+        second = self._there(other)
+        return found if second is None else self._sum(found, second, member.name, other)
+
+    def _sum(self, one: Found, two: Found, name: str, other: str) -> Found:
+        """Both biases of a gate, for a model that has one."""
+        assert self.stored is not None
+        assert isinstance(one.part, Part)
+        assert isinstance(two.part, Part)
+        if is_inner(name, self.stored[name][1].layer):
+            if two.part.canonical(self.source.read(two.key)).any():
+                raise PlanError(
+                    f"{name!r}: {two.key!r} has {other!r}, which the reset gate multiplies and the model has "
+                    f"not; only zeros could be left out"
+                )
+            return one
+        both = self._blended(((one.key, 1.0), (two.key, 1.0)))
+        return replace(one, key=both, part=(one.part, two.part))
+
+    def _there(self, name: str) -> Found | None:
+        """Where the source has a parameter of this name."""
+        assert self.stored is not None
+        if name not in self.stored:
+            return None
+        tensor, piece, there = self.stored[name]
+        key = next((self.names[path] for path in self.known(tensor) if path in self.names), None)
         if key is None:
             return None
         if self._shape(key) != tensor.shape:
@@ -370,19 +469,23 @@ class _Finder:
                 f"{key!r} has shape {self._shape(key)}, in `source` it is {tensor.shape}; give the model "
                 f"that the checkpoint is of"
             )
-        return _at(key, Part.of(piece, member.name), there)
+        return _at(key, Part.of(piece, name), there)
 
 
 def _at(key: str, part: Part | None, there: Member) -> Found:
     order = there.axes.order(len(there.shape))
     shape = tuple(there.shape[axis] for axis in order)
-    return Found(key, part, shape, _merged(shape, there.axes))
+    return Found(key, part, shape, _merged(shape, there.axes), _counts(there.axes))
+
+
+def _counts(axes: Axes) -> tuple[int, int]:
+    return len(axes.out), len(axes.in_)
 
 
 def _merged(shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
     """Several output or input axes as one, in a canonical shape."""
     if len(shape) < 2:
-        return shape
+        return math.prod(shape), 1
     out, in_ = len(axes.out), len(axes.out) + len(axes.in_)
     return math.prod(shape[:out]), math.prod(shape[out:in_]), *shape[in_:]
 
@@ -427,35 +530,16 @@ def layers(index: int, old: int, new: int, how: str) -> tuple[tuple[int, float],
     return (low, 1 - part), (low + 1, part)
 
 
-def _look(source: Source, keys: list[str], allow_nonfinite: bool, digests: bool) -> None:
-    """Read what will be taken once: NaN and infinities are refused, digests remembered."""
-
-    def look(key: str) -> None:
-        values = source.read(key)
-        if not allow_nonfinite and not is_finite(values):
-            raise PlanError(
-                f"{source.checkpoint.path}: {key!r} holds NaN or infinity; pass "
-                f"allow_nonfinite=True to take it"
-            )
-        if digests:
-            source.digest(key)
-
-    single = [part for key in dict.fromkeys(keys) if key in source.checkpoint.tensors for part in [key]]
-    if source.checkpoint.kind in MAPPED:
-        threads.run_all([partial(look, key) for key in single])
-    else:
-        for key in single:
-            look(key)
-
-
 def _taken(
     file: str, source: Source, row: Row, tensor: Tensor, change: Change | None, found: Found,
-    seed: int | None, inside: str | None, allow_nonfinite: bool, digests: bool, finder: _Finder,
+    inside: str | None, allow_nonfinite: bool, digests: bool, finder: _Finder,
 ) -> Row:  # fmt: skip
     order = row.axes.order(len(row.shape))
     shape = tuple(row.shape[axis] for axis in order)
     same = found.shape == shape or (
-        len(found.shape) != len(shape) and found.merged == _merged(shape, row.axes) and found.part is not None
+        found.part is not None
+        and found.counts != _counts(row.axes)
+        and found.merged == _merged(shape, row.axes)
     )
     steps = () if change is None else tuple(s for s in change.steps if not same or s[0] in ALWAYS)
     if not same and not steps:
@@ -466,23 +550,14 @@ def _taken(
         )
     blend = finder.blends.get(found.key, ((found.key, 1.0),))
     keys = tuple(key for key, _ in blend)
-    _look(source, list(keys), allow_nonfinite, digests)
     drawing = any(value in DRAWING for _, options in steps for _, value in options) or any(
         step == "classes" for step, _ in steps
     )
-    rest = row.initializer if drawing and row.initializer is not UNSET else None
     init = Pretrained(
-        file, keys, [source.digest(key) for key in keys] if digests else (), [w for _, w in blend], steps,
-        found.part, rest, inside,
+        file, keys, None if digests else (), [weight for _, weight in blend], steps, found.part,
+        row.initializer if drawing and row.initializer is not UNSET else None, inside, allow_nonfinite,
     )  # fmt: skip
     cast = {source.checkpoint.tensors[key].dtype for key in keys} != {tensor.dtype}
-    if steps or cast or len(keys) > 1:
-        try:
-            made = init(row.shape, seed=seed, name=row.key, axes=row.axes, dtype=tensor.dtype)
-        except FaninError as error:
-            raise PlanError(f"{row.name!r}: {error}") from error
-        if not allow_nonfinite and not is_finite(made):
-            raise PlanError(f"{row.name!r}: {init} holds NaN or infinity after its steps")
     words = [step for step, _ in steps] + ([f"as {tensor.dtype}"] if cast else [])
     said = f"{' + '.join(keys)}{': ' if words else ''}{', '.join(words)}"
     adapted = bool(words) or len(keys) > 1

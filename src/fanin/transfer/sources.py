@@ -1,9 +1,12 @@
 """Open checkpoints by path, each once: what is read for many tensors is opened and checked one time."""
 
 import atexit
+import glob
 import hashlib
+import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,30 +18,56 @@ from fanin.checkpoints import Checkpoint
 from fanin.errors import CheckpointError
 
 OPEN = 4  # checkpoints that stay open
-PART = 1 << 18  # elements looked at together
+MAPPED = ("safetensors", "torch")  # kinds of which a window costs what it touches
 
 Identity: TypeAlias = tuple[Any, ...]
 
 
 class Source:
-    """One open checkpoint, read by any thread, and the digests of what was read of it."""
+    """One open checkpoint, read by any thread, and what is known of it.
+
+    Attributes
+    ----------
+    identity : tuple
+        Sizes and times of its files, whatever else is written beside them.
+    finite : set of str
+        The tensors that were looked at as a whole and hold no NaN and no infinity.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
+        self.identity = tuple(_identity(file) for file in checkpoint.files)
+        self.finite: set[str] = set()
         self._lock = threading.Lock()
         self._digests: dict[str, str] = {}
+
+    @property
+    def mapped(self) -> bool:
+        """Whether its tensors cost no memory, and their windows what they touch."""
+        return self.checkpoint.kind in MAPPED
 
     def read(self, key: str, window: Window | None = None) -> Array:
         """Values, or a window of them."""
         with self._lock:  # other libraries answer one question at a time
             return self.checkpoint.read(key, window)
 
+    def read_into(self, key: str, window: Window, out: Array) -> None:
+        """Values into an array of their dtype."""
+        if self.mapped:
+            self.checkpoint.read_into(key, window, out)
+        else:
+            out[...] = self.read(key, window)
+
     def digest(self, key: str) -> str:
         """The SHA-256 of a tensor's bytes (C order, little endian)."""
         if key not in self._digests:
-            values = np.ascontiguousarray(self.read(key))
-            self._digests[key] = hashlib.sha256(values.reshape(-1).view(np.uint8).data).hexdigest()
+            self._digests[key] = hashlib.sha256(_bytes(self.read(key)).data).hexdigest()
         return self._digests[key]
+
+    def same(self, one: str, two: str) -> bool:
+        """Whether two tensors hold the same bytes."""
+        specs = self.checkpoint.tensors
+        return specs[one] == specs[two] and np.array_equal(_bytes(self.read(one)), _bytes(self.read(two)))
 
     def check(self, key: str, digest: str) -> None:
         """The tensor must be the one that a plan was made of."""
@@ -66,12 +95,16 @@ def opened(file: str | Path, inside: str | None = None) -> Source:
 
 
 def _identity(path: Path) -> Identity:
+    files: Iterable[str]
     if path.is_file() and not path.name.endswith(".json"):
-        files = [path]
-    else:  # a folder, an index, or the front of several names
-        files = sorted(each for each in (path if path.is_dir() else path.parent).iterdir() if each.is_file())
-    said = [(each.name, each.stat().st_mtime_ns, each.stat().st_size) for each in files]
-    return str(path), tuple(said)
+        files = [str(path)]
+    elif path.exists():  # a folder, or an index
+        with os.scandir(path if path.is_dir() else path.parent) as found:
+            files = sorted(each.path for each in found if os.path.isfile(each))
+    else:  # the front of several names; others may be written beside them
+        files = sorted(map(str, path.parent.glob(f"{glob.escape(path.name)}.*")))
+    stats = ((each, os.stat(each)) for each in files)
+    return str(path), tuple((each, stat.st_mtime_ns, stat.st_size) for each, stat in stats)
 
 
 @atexit.register
@@ -80,14 +113,5 @@ def _close() -> None:
         _open.popitem()[1].checkpoint.close()
 
 
-def is_finite(values: Array) -> bool:
-    """Whether there is no NaN and no infinity among floats; integers have none."""
-    if values.dtype.kind not in "fcV" and "float" not in values.dtype.name:
-        return True
-    flat = values.reshape(-1)
-    parts = (flat[at : at + PART] for at in range(0, flat.size, PART))
-    if values.dtype not in (np.float32, np.float64):
-        return all(bool(np.isfinite(part).all()) for part in parts)
-    zeros = np.zeros(min(PART, flat.size), values.dtype)  # 0 x is 0, and NaN where x is not finite
-    with np.errstate(invalid="ignore"):
-        return not any(np.isnan(np.dot(part, zeros[: part.size])) for part in parts)
+def _bytes(values: Array) -> Array:
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)

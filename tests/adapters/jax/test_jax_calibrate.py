@@ -97,6 +97,32 @@ def test_every_method_works_on_a_tree(method):
         assert abs(first.mean(0) - (0.1 if method == "krahenbuhl_within" else 0.0)).max() < 1e-5
 
 
+def test_without_a_batch_a_module_tells_its_shape():
+    model = Network(6)
+    fj.initialize(model, "he_normal", seed=0)
+    result = fj.calibrate(model, None, "analytic")
+    assert all(abs(after - 1) < 0.1 for after in result.after.values())
+    with pytest.raises(CalibrationError, match="begins with Blocks, which does not tell the shape"):
+        fj.calibrate(Blocks(), None, "analytic")
+    with pytest.raises(ArgumentError, match="lsuv looks at a batch"):
+        fj.calibrate(model, None)
+
+
+def test_branches_are_found_and_patches_are_seen():
+    module, batch = Blocks(), jax.random.normal(jax.random.key(1), (16, 8, 8, 3))
+    variables = fj.initialize(module, "he_normal", seed=0, inputs=batch)
+    result = fj.calibrate(module, batch, "residual_scaling", params=variables)
+    assert [scale.layer for scale in result.scales if scale.after == 0] == ["Conv_1", "Conv_3", "Conv_5"]
+    result = fj.calibrate(module, batch, "krahenbuhl_within", params=variables, weights="pca")
+    first = jax.lax.conv_general_dilated_patches(
+        batch, (3, 3), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    kernel = result.model["params"]["Conv_0"]["kernel"]  # patches are channel by channel
+    y = first.reshape(-1, 27) @ kernel.transpose(2, 0, 1, 3).reshape(27, 8)
+    assert abs(np.corrcoef(np.asarray(y, np.float64).T) - np.eye(8)).max() < 1e-2
+    assert result.plan is None
+
+
 def test_a_kernel_that_is_used_again_is_scaled_once():
     def model(params, x):
         for _ in range(3):

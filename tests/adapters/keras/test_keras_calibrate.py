@@ -81,6 +81,30 @@ def test_every_method_works(method):
     assert all(abs(scale.after / scale.target - 1) < 0.02 for scale in result.scales)
 
 
+def test_without_a_batch_inputs_tell_their_shape():
+    model = dense()
+    fk.initialize(model, "he_normal", seed=0)
+    result = fk.calibrate(model, None, "analytic")
+    assert all(abs(after - 1) < 0.1 for after in result.after.values())
+    with pytest.raises(CalibrationError, match="begins with Dense, which does not tell the shape"):
+        fk.calibrate(keras.Sequential([layers.Dense(3)]), None, "analytic")
+
+
+def test_branches_are_found_and_patches_are_seen():
+    model, batch = residual(), normal(16, 8, 8, 3)
+    fk.initialize(model, "he_normal", seed=0)
+    result = fk.calibrate(model, None, "residual_scaling")
+    assert [scale.layer for scale in result.scales if scale.after == 0] == ["conv2d.2", "conv2d.4"]
+    result.undo()
+    before = values(model)
+    result = fk.calibrate(model, batch, "krahenbuhl_within", weights="pca")
+    first = np.array(numbers(keras.Model(model.inputs[0], model.layers[1].output)(batch)), np.float64)
+    assert abs(np.corrcoef(first.reshape(-1, 8).T) - np.eye(8)).max() < 1e-2
+    assert result.plan is None
+    result.undo()
+    assert all(map(np.array_equal, values(model), before))
+
+
 def test_a_dead_layer_is_refused_by_name_and_nothing_is_changed():
     model = dense()
     fk.initialize(model, "he_normal", seed=0)

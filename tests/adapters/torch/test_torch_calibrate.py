@@ -106,6 +106,7 @@ def same(one, two):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_one_rescale_of_each_layer_is_exact(name):
+    """Ports loop until within a tenth: of the variance in the paper, of the deviation in code."""
     build, batch, recipe = MODELS[name]
     model = build()
     plan = ft.initialize(model, recipe, seed=0)
@@ -123,6 +124,7 @@ def test_one_rescale_of_each_layer_is_exact(name):
 
 
 def test_a_few_runs_calibrate_any_number_of_layers():
+    """A port's loop has no bound, and others' run the model up to ten times for each layer."""
     runs = []
     model = mlp(depth=30)
     model.register_forward_hook(lambda *_: runs.append(1))
@@ -154,6 +156,8 @@ def test_another_batch_is_as_good_within_a_tenth():
 
 
 def test_execution_order_counts_and_not_registration():
+    """Ports visit layers as they were registered."""
+
     class Reversed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -168,6 +172,8 @@ def test_execution_order_counts_and_not_registration():
 
 
 def test_a_layer_used_twice_is_scaled_once():
+    """Ports scale a tied kernel again at each of its uses."""
+
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -189,6 +195,7 @@ def test_a_layer_used_twice_is_scaled_once():
 
 
 def test_nothing_is_skipped_silently():
+    """Ports calibrate convolutions and linear layers, and do not say what they leave out."""
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
     model = nn.Sequential(
         nn.Embedding(10, 16), nn.LSTM(16, 16, num_layers=2, batch_first=True), First(), layer
@@ -207,6 +214,7 @@ class First(nn.Module):
 
 
 def test_a_dead_layer_is_refused_by_name_and_nothing_is_changed():
+    """Ports multiply the weights of a layer that puts out nothing by up to 1e8."""
     model = mlp(depth=3)
     with torch.no_grad():
         model[2].bias.fill_(-1e3)
@@ -231,16 +239,20 @@ def test_a_dead_layer_is_refused_by_name_and_nothing_is_changed():
 
 
 def test_nan_is_refused():
+    """A port's loop ends at nan, which is not above its tolerance, and leaves nan in the weights."""
     model = mlp(depth=3)
     with torch.no_grad():
         model[4].weight[0, 0] = math.nan
     before = state(model)["0.weight"]
     with pytest.raises(CalibrationError, match=r"^'4': 16 of its 1024 outputs are nan or infinite"):
         ft.calibrate(model, normal(16, 64))
+    with pytest.raises(CalibrationError, match=r"^'4': 512 of its 32768 outputs are nan or infinite"):
+        ft.calibrate(model, normal(16, 64), "analytic")
     assert torch.equal(model[0].weight, before)
 
 
 def test_mode_buffers_gradients_and_generators_are_as_before():
+    """Ports leave a model in evaluation mode."""
     model = nn.Sequential(
         nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2)
     )
@@ -270,11 +282,13 @@ def test_a_model_where_nothing_would_change_is_refused():
 
 
 def test_prelu_is_no_layer():
+    """A port took PReLU's slopes for a kernel."""
     result = ft.calibrate(mlp(nn.PReLU, 3), normal(64, 64))
     assert list(result.after) == ["0", "2", "4"]
 
 
 def test_the_head_is_left_out_and_the_loss_starts_near_a_blind_guess():
+    """Ports give logits variance 1, which lifts the loss above a blind guess's."""
     model, batch = mlp(nn.Tanh, 5), normal(256, 64)
     ft.initialize(model, "lecun_normal", seed=0)
     result = ft.calibrate(model, batch)
@@ -286,6 +300,7 @@ def test_the_head_is_left_out_and_the_loss_starts_near_a_blind_guess():
 
 
 def test_a_residual_stream_grows_by_one_target_in_all():
+    """Ports give every branch variance 1, and the stream's grows with depth."""
     model, batch = resnet(), normal(16, 3, 10, 10)
     ft.initialize(model, "he_normal", seed=0)
     result = ft.calibrate(model, batch)
@@ -339,6 +354,33 @@ def test_every_channel_gets_its_mean_and_variance(build, method, mean):
     assert ft.verify(model, result.plan) == []
 
 
+@pytest.mark.parametrize("weights", ["pca", "kmeans"])
+def test_directions_of_patches_whatever_strides_padding_and_groups(weights):
+    model = nn.Sequential(
+        nn.Conv2d(4, 9, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(9, 12, 2, groups=3), nn.Flatten(),
+        nn.Linear(108, 6),
+    )  # fmt: skip
+    batch = normal(64, 4, 8, 8)
+    plan = ft.initialize(model, "random_normal(0.0, 1.0)", seed=0)
+    result = ft.calibrate(model, batch, "krahenbuhl_within", weights=weights, plan=plan)
+    assert result.plan is None
+    assert result.replaced == ("0.weight", "2.weight", "4.weight")
+    patches = nn.functional.unfold(batch, 3, stride=2, padding=1).transpose(1, 2).flatten(0, 1).double()
+    kernel = model[0].weight.detach().flatten(1).double()
+    y = patches @ kernel.T + model[0].bias.detach()
+    assert (y.mean(0) - 0.1).abs().max() < 1e-5
+    assert (y.var(0, correction=0) - 1).abs().max() < 1e-3
+    if weights == "pca":
+        assert (torch.corrcoef(y.T) - torch.eye(9)).abs().max() < 1e-3
+        second = model[:3](batch).detach().double().transpose(0, 1).flatten(1).reshape(3, 4, -1)
+        assert all((torch.corrcoef(group) - torch.eye(4)).abs().max() < 1e-3 for group in second)
+    before = state(model)
+    result.undo()
+    assert ft.verify(model, plan) == []
+    ft.calibrate(model, batch, "krahenbuhl_within", weights=weights)
+    assert same(state(model), before)
+
+
 def test_without_biases_weight_norm_scales_alone():
     model = nn.Sequential(nn.Linear(8, 6, bias=False), nn.ReLU(), nn.Linear(6, 2))
     result = ft.calibrate(model, normal(64, 8) + 1, "weight_norm")
@@ -374,6 +416,15 @@ def test_moments_alone_come_near(activation):
     assert ft.verify(model, result.plan) == []
 
 
+@pytest.mark.parametrize("name", ["gelu", "convolutions", "resnet", "unet"])
+def test_a_sample_alone_comes_near_what_a_batch_shows(name):
+    build, batch, recipe = MODELS[name]
+    model = build()
+    ft.initialize(model, recipe, seed=0)
+    result = ft.calibrate(model, batch, "analytic")
+    assert all(abs(math.log10(scale.after / scale.target)) < 0.1 for scale in result.scales)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_moments_count_padding_and_depthwise_channels(stride):
     model = nn.Sequential(
@@ -383,6 +434,39 @@ def test_moments_count_padding_and_depthwise_channels(stride):
     ft.initialize(model, "he_normal", seed=0)
     result = ft.calibrate(model, normal(16, 64, 8, 8), "analytic")
     assert all(abs(after - 1) < 0.05 for after in result.after.values())
+
+
+def encoder(norm_first):
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=norm_first)
+    return nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+
+
+def test_residual_branches_are_scaled_as_their_structure_asks():
+    model = gpt2()
+    plan = ft.initialize(model, "random_normal(0.0, 0.02)", seed=0)
+    result = ft.calibrate(model, IDS, "residual_scaling", plan=plan)
+    ends = [f"transformer.h.{k}.{end}.c_proj" for k in range(3) for end in ("attn", "mlp")]
+    assert {scale.layer: scale.after / scale.before for scale in result.scales} == pytest.approx(
+        dict.fromkeys(ends, 1 / math.sqrt(6)), rel=1e-6
+    )
+    assert all("(GPT-2)" in scale.why and scale.why in str(result) for scale in result.scales)
+    assert ft.verify(model, result.plan) == []
+    with pytest.raises(CalibrationError, match="scaled already"):
+        ft.calibrate(model, IDS, "residual_scaling")
+    model = resnet()
+    ft.initialize(model, "he_normal", seed=0)
+    result = ft.calibrate(model, normal(2, 3, 10, 10), "residual_scaling")
+    assert result.after["2.second"] == 0
+    assert result.after["2.first"] == pytest.approx(result.before["2.first"] / 2)  # 4 ** (-1 / 2)
+    with pytest.raises(CalibrationError, match="starts at zero"):
+        ft.calibrate(model, normal(2, 3, 10, 10), "residual_scaling")
+    result = ft.calibrate(encoder(norm_first=True), normal(2, 5, 16), "residual_scaling")
+    assert len(result.scales) == 6
+    assert "layers.0.self_attn.out_proj.weight" in result.factors
+    with pytest.raises(CalibrationError, match="post-LN"):
+        ft.calibrate(encoder(norm_first=False), normal(2, 5, 16), "residual_scaling")
+    with pytest.raises(CalibrationError, match="nothing to scale: no residual branches"):
+        ft.calibrate(mlp(depth=2), None, "residual_scaling")
 
 
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU, nn.GELU])

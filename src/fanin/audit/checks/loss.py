@@ -19,9 +19,9 @@ class LossAtStart:
     Attributes
     ----------
     info, warn : float
-        The loss as a multiple of that of zero outputs. 1.05 is a share of noise. Three times it is what normal
-        outputs of standard deviation 4.3 make of 10 classes; a sound start of thirty ReLU layers of 256 units,
-        whose output varies by a factor of 2 from seed to seed, reaches 2.5 once in twenty.
+        The loss as a multiple of that of zero outputs. 1.05 is a share of noise. Three times it is what
+        normal outputs of standard deviation 4.3 make of 10 classes; a sound start of thirty ReLU layers of
+        256 units, whose output varies by a factor of 2 from seed to seed, reaches 2.5 once in twenty.
     """
 
     code: ClassVar[str] = "loss-at-start"
