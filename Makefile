@@ -2,7 +2,7 @@
 #   make run      compare the tutorial's initializers on handwritten digits -> reports/
 #   make test     tests, lint, types, import floors
 #   make bench    fill rates beside the installed frameworks (minutes; an idle machine)
-#   make prove    longer proofs: fuzzed twins, statistics over 2^32 draws, a 12 GiB tensor
+#   make prove    longer proofs: fuzzed twins, statistics over 2^32 draws, a 12 GiB tensor, 10^5 files
 #   make sanitize fuzzed twins with the address and undefined-behaviour sanitizers
 
 PYTHON ?= python3

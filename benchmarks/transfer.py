@@ -1,7 +1,9 @@
 """Sharded safetensors into a PyTorch model: fanin.torch.transfer beside load_file and load_state_dict.
 
-Each way runs in a process of its own, by turns, with the files in the page cache: seconds (median) and the
-most memory it had (VmHWM) beyond what it had before. Usage: python benchmarks/transfer.py [gigabytes]
+Into a model with values, and into one on the meta device. Each way runs in a process of its own, by turns,
+with the files in the page cache: seconds, processor seconds (medians; on a machine with other work the latter
+tell more) and the most memory it had (VmHWM) beyond what it had before. The digests of the plan, which are
+made when it is saved, are timed apart. Usage: python benchmarks/transfer.py [gigabytes]
 """
 
 import json
@@ -17,7 +19,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 SIDE = 4096
-WAYS = ("load_file + load_state_dict", "transfer", "transfer, digests=False")
+WAYS = {
+    "load_file + load_state_dict": "cpu",
+    "transfer": "cpu",
+    "transfer, allow_nonfinite": "cpu",
+    "to_empty, load_file + load_state_dict": "meta",
+    "transfer to a meta model": "meta",
+    "plan.sign(): the digests": "cpu",
+}
 TURNS = 3
 
 
@@ -52,14 +61,20 @@ def one(way: str, folder: Path, layers: int) -> None:
     """One way, once: prints its seconds and bytes."""
     import fanin.torch as ft
 
-    net = model(layers)
-    before, start = peak(), time.perf_counter()
-    if way == WAYS[0]:
+    with torch.device(WAYS[way]):
+        net = model(layers)
+    plan = ft.transfer(net, folder, device="cpu") if "sign" in way else None
+    before, worked, start = peak(), time.process_time(), time.perf_counter()
+    if plan is not None:
+        plan.sign()
+    elif "transfer" in way:
+        ft.transfer(net, folder, device="cpu", allow_nonfinite="allow" in way)
+    else:
+        if "to_empty" in way:
+            net.to_empty(device="cpu")
         for file in sorted(folder.glob("*.safetensors")):
             net.load_state_dict(load_file(file), strict=False)
-    else:
-        ft.transfer(net, folder, digests=way == WAYS[1])
-    print(json.dumps([time.perf_counter() - start, peak() - before]))
+    print(json.dumps([time.perf_counter() - start, time.process_time() - worked, peak() - before]))
 
 
 def main(gigabytes: float) -> None:
@@ -76,8 +91,8 @@ def main(gigabytes: float) -> None:
         f"{layers} layers, {layers * 4 * SIDE * (SIDE + 1) / 1e9:.2f} GB, {torch.get_num_threads()} threads"
     )
     for way, runs in found.items():
-        seconds, memory = (statistics.median(column) for column in zip(*runs, strict=True))
-        print(f"{way:<28} {seconds:7.2f} s  {memory / 1e6:8.0f} MB")
+        seconds, worked, memory = (statistics.median(column) for column in zip(*runs, strict=True))
+        print(f"{way:<38} {seconds:7.2f} s {worked:7.2f} CPU s {memory / 1e6:8.0f} MB")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 1. Twins: random jobs (kind, target, shape, strides, window) on every kernel against the reference.
 2. Statistics: 2**32 draws of each distribution; moments, tails and a chi-square over equal-mass bins.
 3. Size: a 12 GiB tensor whose windows beyond 2**31 elements equal the same windows drawn alone.
+4. Fuzz: 10**5 spoiled files through fanin's own readers, some hundreds through others'.
 """
 
 import argparse
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -116,17 +119,36 @@ def prove_size(gib: int) -> None:
     print(f"size: {whole.nbytes / 2**30:.0f} GiB of fresh memory in {seconds:.1f} s; windows equal")
 
 
+def prove_fuzz(files: int, foreign: int) -> None:
+    """Every spoiled file is refused by an error of fanin, or read as it is; memory and time are bounded."""
+    import fuzz
+
+    own = -(-files // len(fuzz.READERS))
+    runs = [(own, [*fuzz.READERS]), *((foreign, [name]) for name in fuzz.FOREIGN if foreign)]
+    for count, names in runs:
+        command = [sys.executable, fuzz.__file__, "--files", str(count), *names]
+        subprocess.run(command, check=True)  # its memory is limited
+    print(
+        f"fuzz: {own * len(fuzz.READERS)} files of our own, {foreign * len(fuzz.FOREIGN)} of other libraries'"
+    )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="of random twin jobs")
     parser.add_argument("--log2-draws", type=int, default=32)
     parser.add_argument("--gib", type=int, default=12)
-    parser.add_argument("parts", nargs="*", default=["twins", "statistics", "size"])
+    parser.add_argument(
+        "--files", type=int, default=100_000, help="spoiled, of formats that fanin reads itself"
+    )
+    parser.add_argument("--foreign", type=int, default=200, help="spoiled, of each other library")
+    parser.add_argument("parts", nargs="*", default=["twins", "statistics", "size", "fuzz"])
     chosen = parser.parse_args()
     proofs = {
         "twins": lambda: prove_twins(chosen.seconds),
         "statistics": lambda: prove_statistics(chosen.log2_draws),
         "size": lambda: prove_size(chosen.gib),
+        "fuzz": lambda: prove_fuzz(chosen.files, chosen.foreign),
     }
     for part in chosen.parts:
         proofs[part]()

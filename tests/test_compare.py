@@ -22,6 +22,7 @@ from fanin.lab.network import (
     passed,
     trace,
 )
+from fanin.lab.pretrained import pretrained
 from fanin.lab.statistics import paired_difference, t_interval
 from fanin.lab.summary import (
     best_rate,
@@ -34,6 +35,7 @@ from fanin.lab.summary import (
     trained_width,
 )
 from fanin.lab.training import History, batch_order, evaluation_steps, train
+from fanin.report import compare_html
 
 SMALL = {"depth": 2, "width": 16, "steps": 40, "seeds": 2, "rates": (0.01, 0.1)}
 
@@ -263,8 +265,44 @@ def test_at_two_layers_all_look_alike():
 def test_the_line_up_covers_the_tutorial_and_parses():
     networks = [fanin.get(expression) for expression in LINE_UP if expression != "lsuv"]
     assert len(networks) + 1 == len(set(LINE_UP)) == 19
+    halves = compare(steps=1, depth=1, width=10, seeds=2, rates=(0.01,), task="halves")
+    assert {row.expression for row in halves.rows} == {*LINE_UP, "pretrained"}
     small = compare(steps=1, depth=1, width=10, seeds=2, rates=(0.01,))
     assert {row.expression for row in small.rows} == set(LINE_UP)
+
+
+def test_what_has_learned_one_half_of_the_digits_is_a_row_of_the_other():
+    asked = ["pretrained", "he_normal"]
+    found = compare(asked, task="halves", **SMALL)
+    rows = by_expression(found)
+    assert found.n_classes == 5
+    assert rows["pretrained"].accuracy_curve != rows["he_normal"].accuracy_curve
+    alone = compare(["he_normal"], task="halves", **SMALL).rows[0]
+    assert alone.accuracy_curve == rows["he_normal"].accuracy_curve
+    again = by_expression(compare(asked[::-1], task="halves", **SMALL))
+    assert again["pretrained"].accuracy_curve == rows["pretrained"].accuracy_curve
+    assert "pretrained is he_normal after 40 steps on the digits 0 to 4" in compare_html(found)
+    assert "pretrained is" not in compare_html(dataclasses.replace(found, rows=(alone,)))
+
+
+def test_a_pretrained_start_is_the_checkpoint_and_a_new_head():
+    task = tasks.load("halves")
+    sizes = (task.n_features, 8, 8, task.n_classes)
+    ticks = []
+    sweep = {"phi": activation_called("relu"), "rates": (0.01, 1e-6), "steps": 30, "batch": 16}
+    started = pretrained(task.before, sizes, 2, on_chunk=lambda: ticks.append(1), **sweep)
+    drawn = [initialize(fanin.get("he_normal"), sizes, seed) for seed in range(2)]
+    history = train(drawn, task.before, **sweep)
+    best = best_rate(history)
+    for seed, network in enumerate(started):
+        for at in range(2):
+            assert np.array_equal(network.weights[at], history.networks.weights[at][best, seed])
+            assert np.array_equal(network.biases[at], history.networks.biases[at][best, seed])
+            assert network.biases[at].any()
+        assert np.array_equal(network.weights[2], drawn[seed].weights[2])
+        assert not network.biases[2].any()
+    assert len(ticks) == len(evaluation_steps(30)) - 1
+    assert {*np.unique(task.before.train[1])} == {*np.unique(task.train[1])} == {*range(5)}
 
 
 def test_starts_are_calibrated_where_they_can_be():
@@ -323,6 +361,7 @@ def test_an_error_in_the_progress_callback_stops_the_training():
     ("arguments", "error", "text"),
     [
         ({"inits": []}, ArgumentError, "`inits` is empty"),
+        ({"inits": ["pretrained"]}, ArgumentError, "`inits` 'pretrained' needs a `task` with classes before"),
         ({"inits": ["zeros", "zeros"]}, ArgumentError, "`inits` names 'zeros' twice"),
         ({"inits": ["he_normla"]}, UnknownNameError, "he_normal"),
         ({"inits": ["he_normal("]}, ExpressionError, "he_normal"),
@@ -333,7 +372,7 @@ def test_an_error_in_the_progress_callback_stops_the_training():
         ({"rates": []}, ArgumentError, "`rates`"),
         ({"threshold": 90}, ArgumentError, r"`threshold` \(=90\) must be above 0 and at most 1"),
         ({"activation": "rellu"}, UnknownNameError, "did you mean relu"),
-        ({"task": "digit"}, UnknownNameError, "expected digits, spirals or the path of a .csv"),
+        ({"task": "digit"}, UnknownNameError, "expected digits, halves, spirals or the path of a .csv"),
     ],
 )
 def test_bad_arguments_are_named_with_what_would_be_right(arguments, error, text):

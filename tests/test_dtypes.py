@@ -211,3 +211,23 @@ def test_bounds_may_be_reached_by_rounding_and_passed_by_half_a_unit():
     assert np.abs(narrow).max() == 1.0
     coarse = fanin.RandomUniform(-1.2, 1.2)((100_000,), seed=0, name="w", dtype="float8_e4m3fn")
     assert np.abs(coarse.astype(np.float64)).max() == 1.25
+
+
+@pytest.mark.parametrize("dtype", [*NARROW, "float32", "float64", "int8", "bool"])
+def test_what_is_finite_is_told_for_every_pattern_of_bits(dtype):
+    kind = dtypes.as_dtype(dtype)
+    if kind.itemsize < 4:
+        values = np.arange(1 << 8 * kind.itemsize, dtype=f"u{kind.itemsize}").view(kind)
+    else:
+        rare = [0.0, -0.0, np.nan, np.inf, -np.inf, np.finfo(kind).max, np.finfo(kind).tiny, -1.5]
+        values = np.array(rare, kind)
+    told = [dtypes.is_finite(np.full(9, value, kind)) for value in values]
+    real = kind.kind == "f" or "float" in kind.name
+    with np.errstate(invalid="ignore"):
+        expected = np.isfinite(values.astype(np.float64)) if real else np.ones(len(values), bool)
+    np.testing.assert_array_equal(told, expected)
+    last = np.zeros(dtypes.CACHED + 2, kind)
+    assert dtypes.is_finite(last)
+    if real:
+        last[-1] = np.nan
+        assert not dtypes.is_finite(last)

@@ -1,6 +1,12 @@
 """Transfer without a framework: what is taken, adapted, drawn or refused, and that it can be made again."""
 
+import hashlib
 import json
+import random
+import signal
+import subprocess
+import sys
+import time
 
 import ml_dtypes
 import numpy as np
@@ -16,7 +22,7 @@ from fanin.initializers.catalogue import from_dict
 from fanin.materialize import materialize, verify
 from fanin.model import Model, Piece, Tensor
 from fanin.plan import Plan
-from fanin.transfer import Pretrained, card, moved, resolve
+from fanin.transfer import Pretrained, card, look, moved, resolve
 from fanin.transfer.names import renamed, suggested
 from fanin.transfer.pretrained import write
 from fanin.transfer.resolving import layers
@@ -292,6 +298,165 @@ def test_depth_is_stacked(tmp_path):
         found = [float(plan.fill(f"h.{at}.w")[0, 0]) for at in range(4)]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert [layers(at, 4, 2, "spread")[0][0] for at in range(2)] == [0, 2]
+
+
+@pytest.mark.parametrize("stored_as", ["fused", "scanned"])
+def test_depth_is_stacked_by_a_source(tmp_path, stored_as):
+    old = np.random.default_rng(0).standard_normal((2, 12, 4)).astype(np.float32)
+    if stored_as == "fused":
+        path = saved(tmp_path, **{f"old.{at}.qkv": old[at] for at in range(2)})
+        source = Model(
+            tuple(
+                tensor(f"old.{at}.qkv", (12, 4), axes=QKV, name=f"h.{at}.attn.{{}}", block=at)
+                for at in range(2)
+            )
+        )
+    else:
+        path = saved(tmp_path, scan=old)
+        axes = Axes.parse("l (s o) i -> l s : o | i", members={"s": ("q", "k", "v")})
+        source = Model((tensor("scan", (2, 12, 4), axes=axes, name="h.{}.attn.{}"),))
+    model = Model(tuple(tensor(f"h.{at}.attn.k", (4, 4), block=at) for at in range(4)))
+    keys = old[:, 4:8]
+    for how, expected in (
+        ("spread", keys[[0, 0, 1, 1]]),
+        ("repeat", keys[[0, 1, 0, 1]]),
+        ("interpolate", [keys[0] + (keys[1] - keys[0]) * at / 3 for at in range(4)]),
+    ):
+        plan = resolve(model, path, adapt={"h.*": ("stack", {"how": how})}, source=source)
+        made = [Plan.from_json(plan.to_json()).fill(f"h.{at}.attn.k") for at in range(4)]
+        np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_digests_are_made_when_a_plan_is_saved_and_until_then_the_file_must_stay(stored):
+    path, values = stored
+    plan = resolve(MODEL, path)
+    assert plan["fc.bias"].initializer.digests is None
+    rows = json.loads(plan.to_json())["rows"]
+    said = {row["name"]: row["initializer"]["digests"] for row in rows}
+    assert said["fc.bias"] == [hashlib.sha256(values["fc.bias"].tobytes()).hexdigest()]
+    assert plan["fc.bias"].initializer.digests == tuple(said["fc.bias"])
+    later = resolve(MODEL, path)
+    assert (later.identity(), later["fc.bias"].initializer.digests) == (plan.identity(), None)
+    assert plan.diff(later) == []
+    later, unsigned = resolve(MODEL, path), resolve(MODEL, path, digests=False)
+    save_file(values | {"fc.bias": values["fc.bias"] + 1, "more": np.ones(3)}, path)
+    for use in (later.to_json, later.sign, lambda: later.fill("fc.bias"), lambda: look(later)):
+        with pytest.raises(CheckpointError, match="has changed since the plan was made"):
+            use()
+    with pytest.raises(CheckpointError, match=r"'fc.bias' is not the tensor that the plan was made of"):
+        look(plan)
+    np.testing.assert_array_equal(unsigned.fill("fc.bias"), values["fc.bias"] + 1)
+    assert "digests" not in json.loads(unsigned.to_json())["rows"][0]["initializer"]
+
+
+def test_what_is_written_beside_a_checkpoint_is_no_change_of_it(stored):
+    path, values = stored
+    plan = resolve(MODEL, path.parent)
+    (path.parent / "plan.json").write_text("{}")
+    plan.save(path.parent / "plan.json")
+    later = resolve(MODEL, path.parent)
+    save_file(values, path)
+    with pytest.raises(CheckpointError, match="has changed since the plan was made"):
+        later.save(path.parent / "plan.json")
+
+
+def test_what_is_damaged_is_seen_before_anything_is_written(tmp_path):
+    values = values_of(MODEL)
+    save_file(values, tmp_path / "a.safetensors")
+    np.savez(tmp_path / "b.npz", **values)
+    plans = {
+        path: Plan.from_json(resolve(MODEL, path).to_json())
+        for path in (tmp_path / "a.safetensors", tmp_path / "b.npz")
+    }
+    for path, plan in plans.items():
+        look(plan)
+        data = bytearray(path.read_bytes())
+        if path.suffix == ".npz":
+            data[data.index(values["fc.bias"].tobytes())] ^= 1
+        else:
+            del data[-3:]
+        path.write_bytes(data)
+        with pytest.raises(CheckpointError):
+            look(plan)
+
+
+def test_only_the_windows_that_will_be_written_are_looked_at(tmp_path):
+    old = np.ones((8, 4), np.float32)
+    old[6, 1] = np.nan
+    plan = resolve(alone("w", (8, 4)), saved(tmp_path, w=old), values=False)
+    look(plan, lambda path: [(slice(0, 6), slice(0, 4))])
+    with pytest.raises(PlanError, match="'w' holds NaN or infinity"):
+        look(plan, lambda path: [(slice(6, 8), slice(0, 4))])
+    with pytest.raises(PlanError, match="'w' holds NaN or infinity"):
+        plan.fill("w")
+
+
+KILLED = """
+import sys, fanin
+from fanin.materialize import files, materialize, writer
+files.CHUNK, writer.FLUSH = 4096, 8192
+plan = fanin.Plan.from_file(sys.argv[1])
+print("started", flush=True)
+materialize(plan, sys.argv[2], max_shard_size=4_000_000, workers=2, resume=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["new.safetensors", "new"])
+def test_a_killed_transfer_leaves_what_was_there_and_goes_on(tmp_path, name):
+    sizes = {f"layer.{at}": (1000, 300) for at in range(10)}
+    rng = np.random.default_rng(0)
+    path = saved(tmp_path, **{name: rng.standard_normal(shape) for name, shape in list(sizes.items())[:5]})
+    plan = resolve(Model(tuple(tensor(*each) for each in sizes.items())), path, "he_normal", seed=1)
+    plan.save(tmp_path / "plan.json")
+    (tmp_path / "whole").mkdir()
+    materialize(plan, tmp_path / "whole" / name, max_shard_size=4_000_000)
+    out = tmp_path / name
+    if out.suffix:
+        out.write_bytes(b"what was there before")
+
+    def named(place):
+        """What has a final name."""
+        paths = [place] if place.is_file() else place.glob("[!.]*")
+        return {path.name: path.read_bytes() for path in paths}
+
+    before, whole, draws, kills = named(out), named(tmp_path / "whole" / name), random.Random(4), 0
+    for _ in range(60):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / "plan.json"), str(out)]
+        run = subprocess.Popen(command, stdout=subprocess.PIPE)
+        run.stdout.readline()
+        time.sleep(draws.random() * 0.4)
+        if run.poll() is None:
+            run.send_signal(signal.SIGKILL)
+        code = run.wait()
+        run.stdout.close()
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        kills += 1
+        for each, data in named(out).items():  # a file that is named in this moment is whole
+            assert data in (before.get(each), whole[each])
+    else:
+        pytest.fail("never finished")
+    assert kills >= 1
+    assert verify(plan, out) == []
+    assert named(out) == whole
+    assert not list(tmp_path.glob("**/.*"))
+
+
+def test_one_file_is_written_where_no_folder_is(stored, tmp_path):
+    plan = resolve(MODEL, stored[0])
+    (tmp_path / "taken.safetensors").mkdir()
+    with pytest.raises(CheckpointError, match="is a folder; choose another name"):
+        materialize(plan, tmp_path / "taken.safetensors")
+    with pytest.raises(ArgumentError, match=r"one.safetensors is one file; parts need a folder"):
+        materialize(plan, tmp_path / "one.safetensors", part=(1, 2))
+    leftover = tmp_path / ".one.safetensors.fanin-partial"
+    leftover.mkdir()
+    (leftover / "model.safetensors").write_bytes(b"of another plan, whole but for its name")
+    made = materialize(plan, tmp_path / "one.safetensors", resume=True)
+    assert (made.files, made.finished) == (("one.safetensors",), True)
+    assert verify(plan, tmp_path / "one.safetensors") == []
+    assert not leftover.exists()
 
 
 def test_bad_arguments_say_what_would_be_right(stored):

@@ -60,9 +60,11 @@ class Encoder(nnx.Module):
         return self.head(x)
 
 
+NETWORKS = {"mlp": MLP, "cnn": CNN, "lstm": LSTM, "encoder": Encoder}
+
+
 def run(name, recipe, batch):
-    kind = {"mlp": MLP, "cnn": CNN, "lstm": LSTM, "encoder": Encoder}[name]
-    model = kind(nnx.Rngs(0))
+    model = NETWORKS[name](nnx.Rngs(0))
     plan = fj.plan(model, recipe, seed=SEED)
     fj.initialize(model, plan)
     flat = {
@@ -73,4 +75,5 @@ def run(name, recipe, batch):
     return plan, weights, np.asarray(model(jnp.asarray(batch)))
 
 
-main(run)
+if __name__ == "__main__":
+    main(run)

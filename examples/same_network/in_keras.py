@@ -52,8 +52,11 @@ class Encoder(keras.Model):
         return self.head(x)
 
 
+NETWORKS = {"mlp": mlp, "cnn": cnn, "lstm": lstm, "encoder": Encoder}
+
+
 def run(name, recipe, batch):
-    model = {"mlp": mlp, "cnn": cnn, "lstm": lstm, "encoder": Encoder}[name]()
+    model = NETWORKS[name]()
     model(batch)
     plan = fk.initialize(model, recipe, seed=SEED)
     weights = {w.path: keras.ops.convert_to_numpy(w) for w in model.trainable_weights}
@@ -61,4 +64,5 @@ def run(name, recipe, batch):
     return plan, {tensor.path: weights[tensor.path] for tensor in plan.tensors}, np.asarray(output)
 
 
-main(run)
+if __name__ == "__main__":
+    main(run)

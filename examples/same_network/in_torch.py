@@ -61,8 +61,11 @@ class Encoder(nn.Module):
         return self.head(x)
 
 
+NETWORKS = {"mlp": MLP, "cnn": CNN, "lstm": LSTM, "encoder": Encoder}
+
+
 def run(name, recipe, batch):
-    model = {"mlp": MLP, "cnn": CNN, "lstm": LSTM, "encoder": Encoder}[name]()
+    model = NETWORKS[name]()
     plan = ft.initialize(model, recipe, seed=SEED)
     parameters = dict(model.named_parameters())
     weights = {tensor.path: parameters[tensor.path].detach().numpy() for tensor in plan.tensors}
@@ -70,4 +73,5 @@ def run(name, recipe, batch):
         return plan, weights, np.asarray(model(torch.from_numpy(batch)))
 
 
-main(run)
+if __name__ == "__main__":
+    main(run)

@@ -1,7 +1,5 @@
 """The comparison's chain as `fanin.calibrate` sees it, in NumPy."""
 
-from collections.abc import Iterator
-
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +9,16 @@ from fanin.audit import Trace
 from fanin.calibrate import Seen, calibrated
 from fanin.calibrate.engine import Visit
 from fanin.errors import CalibrationError
-from fanin.fans import IO
-from fanin.lab.network import Network, activation_called, layer_name, trace
-from fanin.model import Model, Piece, Tensor, beside
+from fanin.lab.network import (
+    Network,
+    activation_called,
+    bias_name,
+    by_name,
+    described,
+    layer_name,
+    of_names,
+    trace,
+)
 
 
 class Chain:
@@ -21,32 +26,14 @@ class Chain:
 
     def __init__(self, network: Network, x: Array, labels: NDArray[np.integer], activation: str) -> None:
         self._x, self._labels, self._activation = x, labels, activation
-        self._depth = len(network.weights) - 1
-        self._values: dict[str, Array] = {}
-        for at, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
-            kernel, offset = self._names(at)
-            self._values |= {kernel: np.array(weight), offset: np.array(bias)}
-        self.model = Model(tuple(self._tensors()))
-
-    def _names(self, at: int) -> tuple[str, str]:
-        kernel = layer_name(at, self._depth)
-        return kernel, f"{kernel.removesuffix('weight')}bias"
-
-    def _tensors(self) -> Iterator[Tensor]:
-        for at in range(self._depth + 1):
-            kernel, bias = self._names(at)
-            shape = self._values[kernel].shape
-            role = "head" if at == self._depth else "kernel"
-            yield Tensor(kernel, shape, "float32", (Piece(kernel, role, "linear", IO),))
-            yield Tensor(bias, shape[1:], "float32", (Piece(bias, "bias", "linear", beside(IO.fans(shape))),))
+        self._depth, self._values = len(network.weights) - 1, by_name(network)
+        sizes = [len(network.weights[0]), *(len(bias) for bias in network.biases)]
+        self.model = described(sizes)
 
     @property
     def network(self) -> Network:
         """The network as it is now."""
-        kernels, biases = zip(*map(self._names, range(self._depth + 1)), strict=True)
-        return Network(
-            tuple(self._values[name] for name in kernels), tuple(self._values[name] for name in biases)
-        )
+        return of_names(self._values)
 
     def trace(self, *, gradients: bool = False) -> Trace:
         return trace(self.network, self._x, self._labels, self._activation)
@@ -55,8 +42,8 @@ class Chain:
         phi = activation_called(self._activation)
         values: Array = np.asarray(self._x, np.float32)
         for at in range(self._depth + 1):
-            kernel, bias = self._names(at)
-            values = values @ self._values[kernel] + self._values[bias]
+            kernel = layer_name(at, self._depth)
+            values = values @ self._values[kernel] + self._values[bias_name(kernel)]
             correction = visit(Seen(2 * at, values, -1))  # an activation is between two layers
             if correction is not None:
                 values = (values * correction.scale + correction.shift).astype(np.float32)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from fanin.initializers import Initializer, get
 from fanin.lab import tasks
 from fanin.lab.calibrated import calibrate as calibrated
 from fanin.lab.network import Network, activation_called, initialize, trace
+from fanin.lab.pretrained import BASE as PRETRAINED_BASE
+from fanin.lab.pretrained import pretrained
 from fanin.lab.summary import rank, summarize
 from fanin.lab.training import evaluation_steps, train
 from fanin.report import Comparison, Row
@@ -48,6 +51,9 @@ LINE_UP = (
 # Not an initializer but what is made of one: orthogonal, and each layer scaled on one batch.
 LSUV = "lsuv"
 LSUV_BASE = "orthogonal"
+# What has learned the classes that a task has before; for such tasks alone.
+PRETRAINED = "pretrained"
+BASES = {LSUV: LSUV_BASE, PRETRAINED: PRETRAINED_BASE}
 
 # Examples that the signal is measured on.
 TRACED = 256
@@ -79,7 +85,9 @@ def compare(
     ----------
     inits : sequence of str or Initializer, optional
         Catalogue expressions such as ``"he_normal"`` or ``"orthogonal(gain=2.0)"``; by default
-        ``LINE_UP``, the methods of the tutorial. ``"lsuv"`` is ``"orthogonal"``, calibrated so.
+        ``LINE_UP``, the methods of the tutorial. ``"lsuv"`` is ``"orthogonal"``, calibrated so; with the task
+        ``"halves"`` ``"pretrained"`` is ``"he_normal"`` after as many steps on the classes before, at their
+        best rate, with a new head.
     activation : str
         Name of the activation function of the hidden layers.
     depth, width : int
@@ -91,7 +99,8 @@ def compare(
     rates : sequence of float, optional
         Learning rates to choose from; by default 7 from 0.001 to 1.
     task : str or Path
-        ``"digits"``, ``"spirals"``, or a CSV file with the label in the last column.
+        ``"digits"``, ``"halves"`` (those from 5 to 9), ``"spirals"``, or a CSV file with the label in the
+        last column.
     calibrate : str, optional
         A method of `fanin.calibrate.METHODS`: each start is calibrated by it on the examples that its signal
         is measured on, and called ``"he_normal, weight_norm"``. Starts that a method refuses (zeros, ones)
@@ -118,37 +127,43 @@ def compare(
     [('he_normal', 'learned'), ('zeros', 'stuck')]
     """
     began = time.perf_counter()
-    expressions = tuple(map(str, LINE_UP if inits is None else inits))
-    names = frozenset(expressions) - {LSUV}
+    data = tasks.load(task)
+    line_up = LINE_UP if data.before is None else (*LINE_UP, PRETRAINED)
+    expressions = tuple(map(str, line_up if inits is None else inits))
+    names = frozenset(expressions) - {*BASES}
     rates = RATES if rates is None else tuple(float(rate) for rate in rates)
     sizes_given = {"depth": depth, "width": width, "steps": steps, "seeds": seeds, "batch": batch}
     _check_arguments(expressions, rates, threshold, **sizes_given)
     phi = activation_called(activation)
-    initializers = [get(LSUV_BASE if expression == LSUV else expression) for expression in expressions]
+    initializers = [get(BASES.get(expression, expression)) for expression in expressions]
     if calibrate is not None:
         checked(calibrate, {}, ())
-    data = tasks.load(task)
     x, labels = data.train
     blind = float(np.bincount(data.test[1]).max() / len(data.test[1]))
     sizes = (data.n_features, *[width] * depth, data.n_classes)
-    methods = [LSUV if expression == LSUV else calibrate for expression in expressions]
+    methods = [{LSUV: LSUV, PRETRAINED: None}.get(expression, calibrate) for expression in expressions]
+    sweep: dict[str, Any] = {"phi": phi, "rates": rates, "steps": steps, "batch": batch}
+    trained = len(expressions) + (PRETRAINED in expressions)
+    ticks = _Ticks(trained * (len(evaluation_steps(steps)) - 1), on_progress)
+    learned: list[Network] = []
+    if PRETRAINED in expressions:
+        if data.before is None:
+            raise ArgumentError(f"`inits` {PRETRAINED!r} needs a `task` with classes before: halves")
+        learned = pretrained(data.before, sizes, seeds, on_chunk=lambda: ticks.tick(PRETRAINED), **sweep)
     every_start = []
     for at, init in enumerate(initializers):
-        starts = [initialize(init, sizes, seed) for seed in range(seeds)]
+        drawn = [initialize(init, sizes, seed) for seed in range(seeds)]
+        starts = learned if expressions[at] == PRETRAINED else drawn
         scaled = _calibrated(starts, methods[at], (x[:TRACED], labels[:TRACED]), activation)
         if scaled is not None and expressions[at] != LSUV:
             expressions = (*expressions[:at], f"{expressions[at]}, {calibrate}", *expressions[at + 1 :])
         every_start.append(scaled or starts)
-    ticks = _Ticks(len(expressions) * (len(evaluation_steps(steps)) - 1), on_progress)
 
     def study(expression: str, init: Initializer, starts: list[Network]) -> Row:
         history = train(
             starts,
             data,
-            phi=phi,
-            rates=rates,
-            steps=steps,
-            batch=batch,
+            **sweep,
             on_chunk=lambda: ticks.tick(expression),
         )
         return summarize(

@@ -1,6 +1,6 @@
 """The network under comparison: a chain of dense layers, in JAX."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -11,9 +11,12 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
+from fanin._types import Array
 from fanin.audit import Layer, Trace, of_chain
 from fanin.errors import UnknownNameError, near
+from fanin.fans import IO
 from fanin.initializers import Initializer
+from fanin.model import Model, Piece, Tensor, beside
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -58,6 +61,47 @@ def layer_name(index: int, depth: int) -> str:
     ('layers.0.weight', 'head.weight')
     """
     return "head.weight" if index == depth else f"layers.{index}.weight"
+
+
+def bias_name(kernel: str) -> str:
+    """The name of the bias beside a kernel.
+
+    >>> bias_name("head.weight")
+    'head.bias'
+    """
+    return f"{kernel.removesuffix('weight')}bias"
+
+
+def described(sizes: Sequence[int]) -> Model:
+    """The tensors of a network with these units: inputs, hidden layers, classes."""
+    depth = len(sizes) - 2
+    tensors = []
+    for index, shape in enumerate(pairwise(sizes)):
+        kernel = layer_name(index, depth)
+        bias, beside_it = bias_name(kernel), beside(IO.fans(shape))
+        role = "head" if index == depth else "kernel"
+        tensors.append(Tensor(kernel, shape, "float32", (Piece(kernel, role, "linear", IO),)))
+        tensors.append(Tensor(bias, shape[1:], "float32", (Piece(bias, "bias", "linear", beside_it),)))
+    return Model(tuple(tensors))
+
+
+def by_name(network: Network) -> dict[str, Array]:
+    """The arrays of a network by their names."""
+    depth = len(network.weights) - 1
+    named: dict[str, Array] = {}
+    for index, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+        kernel = layer_name(index, depth)
+        named |= {kernel: np.array(weight), bias_name(kernel): np.array(bias)}
+    return named
+
+
+def of_names(named: Mapping[str, Array]) -> Network:
+    """The network whose arrays have these names."""
+    depth = len(named) // 2 - 1
+    kernels = [layer_name(index, depth) for index in range(depth + 1)]
+    return Network(
+        tuple(named[kernel] for kernel in kernels), tuple(named[bias_name(kernel)] for kernel in kernels)
+    )
 
 
 def initialize(init: Initializer, sizes: Sequence[int], seed: int) -> Network:

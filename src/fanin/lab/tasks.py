@@ -3,7 +3,7 @@
 import csv
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ Labels = NDArray[np.int32]
 
 # Fewest examples of a class for a 60 / 20 / 20 split to put one of them in every part.
 MIN_PER_CLASS = 5
+NAMES = ("digits", "halves", "spirals")
+HALF = 5  # the first class of the second half
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,8 @@ class Task:
         60, 20 and 20 % of the examples, classes in equal shares. Features are float32 with zero
         mean and, over all of them, unit mean square on the training part.
     n_classes : int
+    before : Task, optional
+        One of other classes and the same features, for starts that have learned before.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Task:
     validation: tuple[Features, Labels]
     test: tuple[Features, Labels]
     n_classes: int
+    before: "Task | None" = None
 
     @property
     def n_features(self) -> int:
@@ -47,14 +52,15 @@ class Task:
 
 
 def load(name: str | Path) -> Task:
-    """The task called ``name``: ``"digits"``, ``"spirals"``, or the path of a CSV file.
+    """The task called ``name``: ``"digits"``, ``"halves"``, ``"spirals"``, or the path of a CSV file.
 
     Parameters
     ----------
     name : str or Path
         ``"digits"`` are the 1797 handwritten digits of 8 x 8 pixels that come with
-        scikit-learn; ``"spirals"`` are three noisy spiral arms in the plane; anything that ends
-        in ``.csv`` is read as one example per line, the label in the last column.
+        scikit-learn; ``"halves"`` are those from 5 to 9, and before those from 0 to 4; ``"spirals"`` are
+        three noisy spiral arms in the plane; anything that ends in ``.csv`` is read as one example per line,
+        the label in the last column.
 
     Examples
     --------
@@ -69,11 +75,17 @@ def load(name: str | Path) -> Task:
     if name == "digits":
         features, labels = load_digits(return_X_y=True)
         return _split("digits", features, labels, per_column=False)
+    if name == "halves":
+        features, labels = load_digits(return_X_y=True)
+        late = labels >= HALF
+        before = _split("digits 0 to 4", features[~late], labels[~late], per_column=False)
+        after = _split("digits 5 to 9", features[late], labels[late] - HALF, per_column=False)
+        return replace(after, before=before)
     if name == "spirals":
         return _split("spirals", *spirals(), per_column=False)
     raise UnknownNameError(
-        f"task {str(name)!r}; expected digits, spirals or the path of a .csv file "
-        f"({near(str(name), ['digits', 'spirals'])})"
+        f"task {str(name)!r}; expected {', '.join(NAMES)} or the path of a .csv file "
+        f"({near(str(name), NAMES)})"
     )
 
 

@@ -1,18 +1,22 @@
 """Whole PyTorch models from checkpoints of others: outputs, buffers, poison, nothing half-applied, files."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
 import fanin
 import fanin.torch as ft
-from fanin.errors import FaninError, PlanError
+from fanin.errors import CheckpointError, FaninError, PlanError
 from fanin.transfer import ADAPTERS
 from fanin.transfer.adapters import Goal
 
@@ -122,6 +126,97 @@ def test_a_dry_run_changes_nothing(file):
     plan = ft.transfer(new, file, dry_run=True)
     assert same(new.state_dict(), before)
     assert {mismatch.path for mismatch in ft.verify(new, plan)} >= {"conv.weight", "head.weight"}
+
+
+@pytest.mark.parametrize("how", ["truncated", "replaced", "gone"])
+@pytest.mark.parametrize("memory", ["cpu", "meta"])
+def test_a_checkpoint_that_changes_after_planning_leaves_the_model_as_it_was(old, tmp_path, how, memory):
+    path = tmp_path / "old.safetensors"
+    save_file(old.state_dict(), path)
+    with torch.device(memory):
+        new = Net()
+    plan = ft.transfer(new, path, dry_run=True)
+    saved = fanin.Plan.from_json(plan.to_json())
+    data = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-40] if how == "truncated" else data[:-40] + bytes(40))
+    before = None if memory == "meta" else state(new)
+    for each in (plan, saved):
+        with pytest.raises((CheckpointError, FileNotFoundError)):
+            ft.initialize(new, each, device="cpu")
+        if before is None:
+            assert all(value.is_meta for value in new.state_dict().values())
+        else:
+            assert same(new.state_dict(), before)
+    path.write_bytes(data)
+    ft.initialize(new, saved, device="cpu")
+    assert same(new.state_dict(), old.state_dict())
+
+
+@pytest.mark.parametrize("memory", ["cpu", "meta"])
+def test_a_read_that_fails_in_the_middle_leaves_the_model_as_it_was(old, tmp_path, memory):
+    path = tmp_path / "old.npz"
+    np.savez(path, **{name: value.numpy() for name, value in old.state_dict().items()})
+    third = list(old.state_dict().values())[2].numpy().tobytes()
+    data = bytearray(path.read_bytes())
+    data[data.index(third)] ^= 1  # its checksum is read with it
+    path.write_bytes(data)
+    with torch.device(memory):
+        new = Net()
+    before = None if memory == "meta" else state(new)
+    with pytest.raises(CheckpointError, match="damaged"):
+        ft.transfer(new, path, device="cpu")
+    if before is None:
+        assert all(value.is_meta for value in new.state_dict().values())
+    else:
+        assert same(new.state_dict(), before)
+
+
+@pytest.mark.parametrize("memory", ["cpu", "meta"])
+def test_nan_in_the_last_tensor_leaves_the_model_as_it_was_and_can_be_taken(tmp_path, memory):
+    old = nn.Sequential(nn.Linear(300, 2000), nn.Linear(2000, 3))
+    with torch.no_grad():
+        old[1].weight[2, -1] = float("nan")
+    save_file(old.state_dict(), tmp_path / "old.safetensors")
+    with torch.device(memory):
+        new = nn.Sequential(nn.Linear(300, 2000), nn.Linear(2000, 3))
+    before = None if memory == "meta" else state(new)
+    with pytest.raises(PlanError, match=r"'1.weight' holds NaN or infinity"):
+        ft.transfer(new, tmp_path / "old.safetensors", device="cpu")
+    assert new[0].weight.is_meta if before is None else same(new.state_dict(), before)
+    plan = ft.transfer(new, tmp_path / "old.safetensors", device="cpu", allow_nonfinite=True)
+    assert torch.equal(new[1].weight.view(torch.int32), old[1].weight.view(torch.int32))
+    assert ft.verify(new, plan) == []
+
+
+@pytest.mark.parametrize("wrap", [weight_norm, spectral_norm, orthogonal])
+def test_parametrized_weights_by_the_names_of_a_state_dict(tmp_path, wrap):
+    torch.manual_seed(0)
+    old, new = (nn.Sequential(wrap(nn.Linear(4, 4)), nn.Linear(4, 3)) for _ in range(2))
+    torch.save(old.state_dict(), tmp_path / "old.pt")
+    before = state(new)
+    ft.transfer(new, tmp_path / "old.pt", dry_run=True)
+    assert same(new.state_dict(), before)
+    plan = ft.transfer(new, tmp_path / "old.pt")
+    assert same(new.state_dict(), old.state_dict())
+    assert plan.unexpected == ()
+    assert ft.verify(new, fanin.Plan.from_json(plan.to_json())) == []
+    x = torch.randn(2, 4)
+    assert torch.equal(new.eval()(x), old.eval()(x))
+    with torch.no_grad():
+        first = next(new[0].parametrizations.weight.parameters())
+        first[0, 0] += 1
+    assert len(ft.verify(new, plan)) == 1
+
+
+def test_a_parametrized_weight_from_one_that_is_not(tmp_path):
+    old = nn.Sequential(nn.Linear(4, 4))
+    torch.save(old.state_dict(), tmp_path / "old.pt")
+    new = nn.Sequential(weight_norm(nn.Linear(4, 4)))
+    ft.transfer(new, tmp_path / "old.pt")
+    torch.testing.assert_close(new[0].weight, old[0].weight)
 
 
 @pytest.mark.parametrize("old_grid", [4, 7])
@@ -270,6 +365,39 @@ def test_the_command_line_writes_verifies_and_prints_a_card(tmp_path, old):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["model.safetensors"]
 
 
+def test_a_killed_command_leaves_the_old_file_and_goes_on(tmp_path):
+    old = nn.Linear(4000, 4000)
+    save_file(old.state_dict(), tmp_path / "old.safetensors")
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\ndef build():\n    return nn.Linear(4000, 4000)\n"
+    )
+    out = tmp_path / "new.safetensors"
+    out.write_bytes(b"what was there before")
+    asked = ["transfer", "mine:build", "old.safetensors", "--out", "new.safetensors"]
+    command = [sys.executable, "-c", "from fanin.cli import main; main()", *asked]
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    mark = tmp_path / ".new.safetensors.fanin-partial" / ".fanin-partial" / "done"
+    while not mark.exists() and run.poll() is None:
+        time.sleep(0.001)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    assert out.read_bytes() == b"what was there before"
+    cli(*asked, "--resume", cwd=tmp_path)
+    assert same(load_file(out), old.state_dict())
+    assert not list(tmp_path.glob(".*"))
+
+
+def run_ranks(program, folder):
+    command = [sys.executable, "-c", program]
+    running = [
+        subprocess.Popen([*command, str(rank), str(folder)], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for process in running:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+
+
 RANK = """
 import sys, torch, torch.distributed as dist, fanin.torch as ft
 from torch import nn
@@ -288,19 +416,60 @@ dist.destroy_process_group()
 """
 
 
+WINDOWS = """
+import sys, torch, torch.distributed as dist, fanin.torch as ft
+from fanin.errors import PlanError
+from pathlib import Path
+from torch import nn
+from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/windows", rank=rank, world_size=2)
+mesh = init_device_mesh("cpu", (2,))
+
+def sharded(device):
+    with torch.device(device):
+        model = nn.Linear(1024, 8192, bias=False)
+    whole = distribute_tensor(model.weight.detach(), mesh, [Shard(0)], src_data_rank=None)
+    model.weight = nn.Parameter(whole)
+    return model
+
+def read():
+    said = Path("/proc/self/io").read_text().splitlines()
+    return int(said[0].split()[1])
+
+ft.transfer(sharded("meta"), f"{folder}/good.safetensors", device="cpu")  # imports
+model = sharded("meta")
+before = read()
+ft.transfer(model, f"{folder}/good.safetensors", device="cpu")
+share = (read() - before) / (1024 * 8192 * 4)
+assert 0.5 <= share < 0.52, share
+for device in ("cpu", "meta"):
+    model = sharded(device)
+    old = model.weight.to_local().clone()
+    try:
+        ft.transfer(model, f"{folder}/bad.safetensors", device="cpu")
+    except PlanError as error:
+        said = str(error)
+    assert ("rank 1: " in said) == (rank == 0), said
+    assert "'weight' holds NaN" in said, said
+    assert model.weight.is_meta if device == "meta" else torch.equal(model.weight.to_local(), old)
+dist.destroy_process_group()
+"""
+
+
+def test_ranks_read_their_windows_alone_and_what_one_refuses_none_writes(tmp_path):
+    weight = torch.ones(8192, 1024)
+    save_file({"weight": weight}, tmp_path / "good.safetensors")
+    weight[-1, -1] = float("nan")  # in what rank 1 reads
+    save_file({"weight": weight}, tmp_path / "bad.safetensors")
+    run_ranks(WINDOWS, tmp_path)
+
+
 def test_ranks_write_their_own_shards(tmp_path):
     old = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4))
     old[1].num_batches_tracked.fill_(3)
     torch.save(old.state_dict(), tmp_path / "old.pt")
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    for process in running:
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
+    run_ranks(RANK, tmp_path)
     both = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     assert same(*both)
     assert torch.equal(both[0]["0.weight"], old[0].weight)
