@@ -60,6 +60,7 @@ def peak() -> int:
 def one(way: str, folder: Path, layers: int) -> None:
     """One way, once: prints its seconds and bytes."""
     import fanin.torch as ft
+    import fanin.transfer  # noqa: F401  (imported when it is first used; importing is not timed)
 
     with torch.device(WAYS[way]):
         net = model(layers)

@@ -143,6 +143,17 @@ def test_what_is_missing_is_an_error_with_likely_renames_that_are_not_applied(tm
     assert {row.source for row in resolve(MODEL, path, rename={"module": ""}).rows} == {"taken"}
 
 
+def test_a_likely_rename_is_not_drawn_in_silence(tmp_path):
+    path = saved(tmp_path, head=np.ones((2, 4), np.float32), fc_1=np.ones((8, 4), np.float32))
+    model = Model((tensor("fc1", (8, 4)), tensor("head", (2, 4))))
+    with pytest.warns(UserWarning, match="has no 'fc1'.* did you mean rename={'fc_1': 'fc1'}"):
+        plan = resolve(model, path, "he_normal", seed=1)
+    assert [row.source for row in plan.rows] == ["draw", "taken"]
+    resolve(
+        model, path, "he_normal", seed=1, adapt={"fc1": "draw"}
+    )  # asked for: no warning, which were an error
+
+
 def test_draws_need_a_seed_and_unexpected_keys_are_listed(tmp_path):
     path = saved(tmp_path, fc=np.ones((8, 4), np.float32), other=np.ones(3, np.float32))
     model = Model((tensor("fc", (8, 4)), tensor("head", (2, 4))))

@@ -22,6 +22,7 @@ from fanin.sampling import Canvas, check_window
 from fanin.transfer.adapters import ADAPTERS, Goal
 from fanin.transfer.sources import Identity, Source, opened
 
+COPIED = 1 << 22  # elements copied at once where nothing is looked at: large copies go past the caches
 Steps = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
 
 
@@ -192,9 +193,9 @@ class Pretrained(Initializer):
             made = self._made(where, seed, name, axes, tuple(where.shape[axis] for axis in order))
             self._write(where.out.transpose(order), made[tuple(where.window[axis] for axis in order)])
         elif source.mapped and source.checkpoint.tensors[self.keys[0]].dtype == where.out.dtype.name:
-            looked = self.keys[0] in source.finite
+            looked = self.nonfinite or self.keys[0] in source.finite
             work = []
-            for part in layout.windows(where.out.shape, CACHED):
+            for part in layout.windows(where.out.shape, COPIED if looked else CACHED):
                 place: Any = (..., *part)
                 window = layout.moved(where.window, part)
                 work.append(partial(self._copy, source, window, where.out[place], looked))

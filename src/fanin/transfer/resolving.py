@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -27,6 +28,7 @@ from fanin.transfer.sources import Source, opened
 
 Adapt: TypeAlias = Mapping[str, Any]
 SHOWN = 4  # of what is missing, in an error
+STACKED = 4  # a warning is of the line that called the verb
 STACK = ("spread", "repeat", "interpolate")
 UNSET = Zeros()  # by identity: what no rule of a recipe is for
 LAYOUTS = {"oi": OI, "io": IO}
@@ -111,6 +113,11 @@ def resolve(
         Whether to `look` at what is taken. Not needed where it will be written into new memory, which is
         dropped after an error.
 
+    Warns
+    -----
+    UserWarning
+        When something would be drawn though the checkpoint has unused tensors of its shape and a like name.
+
     Raises
     ------
     PlanError
@@ -130,6 +137,7 @@ def resolve(
     used: set[str] = set()
     unset: dict[str, tuple[int, ...]] = {}
     hits: set[str] = set()
+    settled: set[str] = set()
     wanted: list[tuple[Row, Tensor, Change | None, Found]] = []
     for tensor in model.tensors:
         for piece in tensor.pieces:
@@ -139,6 +147,7 @@ def resolve(
                 hits |= {change.glob} if change else set()
                 found, keys = finder.search(tensor, piece, member, change)
                 used |= keys
+                settled |= {member.name} if found or change else set()
                 if found is None and change is None and finder.is_summed(member.name):
                     row = replace(row, initializer=Zeros(), source="constant", rule="its sum is in bias_ih")
                 if change is not None and change.what == KEEP:
@@ -155,15 +164,11 @@ def resolve(
     _check_used(changes, hits, rows)
     tensors = opened_source.checkpoint.tensors
     unexpected = tuple(key for key in tensors if key not in used)
+    spare = {name: tensors[key].shape for name, key in names.items() if key not in used}
     if unset or not wanted:
-        raise PlanError(
-            _missing(
-                file,
-                unset,
-                model,
-                {name: tensors[key].shape for name, key in names.items() if key in unexpected},
-            )
-        )
+        raise PlanError(_missing(file, unset, model, spare))
+    drawn = [row for row in rows if row.source == "draw" and row.name not in settled]
+    _warn_of_likely(file, {row.path: unpadded[row.path].shape for row in drawn}, spare)
     taken = {}
     for row, tensor, change, found in wanted:
         taken[row.name] = _taken(
@@ -579,18 +584,29 @@ def _draws(row: Row) -> bool:
     return row.source == "draw"
 
 
+def _warn_of_likely(file: str, drawn: dict[str, tuple[int, ...]], spare: dict[str, tuple[int, ...]]) -> None:
+    """Say what the recipe draws though the checkpoint may well have it, under another name."""
+    if meant := suggested(drawn, spare):
+        warnings.warn(
+            f"{file} has no {_few(drawn)}, which the recipe draws, but it has others that are alike: did you "
+            f"mean rename={meant}? Name what is to be drawn, adapt={{{next(iter(drawn))!r}: 'draw'}}, to go "
+            f"on without a warning",
+            stacklevel=STACKED,
+        )
+
+
+def _few(lacking: dict[str, tuple[int, ...]]) -> str:
+    shown = [f"{name!r} {shape}" for name, shape in list(lacking.items())[:SHOWN]]
+    return ", ".join(shown) + (f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else "")
+
+
 def _missing(
     file: str, unset: dict[str, tuple[int, ...]], model: Model, spare: dict[str, tuple[int, ...]]
 ) -> str:
     """What a checkpoint lacks, and renames that could be meant."""
     lacking = unset or {tensor.path: tensor.shape for tensor in model.tensors}
-    shown = [f"{name!r} {shape}" for name, shape in list(lacking.items())[:SHOWN]]
-    more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
-    what = (
-        f"{file} lacks {', '.join(shown)}{more}"
-        if unset
-        else f"{file} has nothing of the model: no {', '.join(shown)}{more}"
-    )
+    what = f"{file} lacks" if unset else f"{file} has nothing of the model: no"
     hints = suggested(lacking, spare)
     meant = f"did you mean rename={hints}? or " if hints else ""
-    return f"{what}; {meant}give a recipe that draws it, or adapt={{{next(iter(lacking))!r}: 'keep'}}"
+    kept = f"adapt={{{next(iter(lacking))!r}: 'keep'}}"
+    return f"{what} {_few(lacking)}; {meant}give a recipe that draws it, or {kept}"
