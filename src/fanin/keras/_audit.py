@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import keras
@@ -243,8 +244,15 @@ class _Audit:
 
     def _linearized(self, run: Run, values: Values) -> Pull:
         """Run the model; what pulls gradients of its outputs back to the parameters and the batch."""
+        leaves = [*values.values(), *self.leaves]
+        with self._told(run):
+            self._results, pull = linearized(self._function(run), leaves)
+        return pull
+
+    @contextmanager
+    def _told(self, run: Run) -> Iterator[None]:
         try:
-            self._results, pull = linearized(self._function(run), [*values.values(), *self.leaves])
+            yield
         except TraceError:
             raise
         except Exception as error:  # the user's code: what it says is passed on, with the place
@@ -252,7 +260,11 @@ class _Audit:
             raise TraceError(
                 f"forward raised in {where}: {said(error)}; the batch was {_shapes(self.batch)}"
             ) from error
-        return pull
+
+    def once(self) -> None:
+        """Run it without a way back."""
+        with self._told(self.run):
+            self._function(self.run)([*self.values.values(), *self.leaves])
 
     def forward(self) -> None:
         """Run it, measuring every operation."""

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -16,7 +17,7 @@ from keras import layers
 from keras.src import backend
 
 from fanin.audit import measure
-from fanin.audit.drafts import BATCH, Draft, Sources
+from fanin.audit.drafts import BATCH, NOTHING, Draft, Sources
 from fanin.audit.functions import LOOKUPS
 from fanin.audit.trace import Signal
 from fanin.keras import _audit_kinds as kinds
@@ -38,7 +39,7 @@ class Run:
     parameters : mapping
         {identity of a variable: the canonical names of what is in it}.
     measuring : bool
-        Whether there are operations; without, a run is a function of its inputs alone.
+        Whether operations are measured; without, a run is a function of its inputs alone.
     """
 
     def __init__(
@@ -313,8 +314,8 @@ class Run:
         at = len(self.drafts)
         self.drafts.append(draft)
         self._taken.update(draft.sources.operations)
-        first = floating[0]
-        same = first
+        same = first = floating[0]
+        draft.after = replace(NOTHING, shape=tuple(first.shape))  # by which later axes are told
         if self._measuring:
             draft.made(numbers(first))
             same = watched(first, self._seer(draft))

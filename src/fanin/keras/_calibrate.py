@@ -85,7 +85,7 @@ class Engine:
         with self._running() as audit:
             audit.run = Showing(audit.run, visit, seen)
             try:
-                audit.forward()
+                audit.once()
             except TraceError as error:
                 if isinstance(error.__cause__, CalibrationError):
                     raise error.__cause__ from None
@@ -111,10 +111,10 @@ class Engine:
 
 
 class Showing(Run):
-    """Shows each output as it is made, and passes on what it is corrected to."""
+    """Shows each output as it is made, and passes on what it is corrected to; measures none."""
 
     def __init__(self, like: Run, visit: Visit, seen: set[int]) -> None:
-        super().__init__(like._names, like._variables, like._parameters)
+        super().__init__(like._names, like._variables, like._parameters, measuring=False)
         self._visit, self._seen = visit, seen
         self._scaled: set[str] = set()  # parameters that changed in this run
 
